@@ -1,0 +1,111 @@
+/** What stands between the load client and the trivial upstream, each started as its users would. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { startBridgehead } from '../../tools/bridgehead.ts';
+import { freePort } from '../../tools/ports.ts';
+import { startProcess } from '../../tools/process.ts';
+import { accepts } from '../../tools/services/accepts.ts';
+import { startNginx } from '../../tools/services/nginx.ts';
+import { EVENT_NAMES } from './reflex-text.ts';
+
+export interface Peer {
+  readonly name: string;
+  readonly port: number;
+  readonly pid: number;
+  stop(): Promise<void>;
+}
+
+async function startScript(name: string, script: URL, port: number, args: readonly string[]): Promise<Peer> {
+  const folder = await mkdtemp(join(tmpdir(), 'bridgehead-bench-'));
+  const child = await startProcess({
+    name,
+    command: process.execPath,
+    args: [fileURLToPath(script), String(port), ...args],
+    logFile: join(folder, 'log'),
+    ready: () => accepts(port),
+  });
+  const stop = async (): Promise<void> => {
+    await child.stop();
+    await rm(folder, { recursive: true, force: true });
+  };
+  return { name, port, pid: child.pid, stop };
+}
+
+export async function startTrivialUpstream(): Promise<Peer> {
+  return startScript('direct', new URL('./trivial-upstream.ts', import.meta.url), await freePort(), []);
+}
+
+export async function startBareRelay(upstream: Peer): Promise<Peer> {
+  return startScript('bare relay', new URL('./bare-relay.ts', import.meta.url), await freePort(), [
+    String(upstream.port),
+  ]);
+}
+
+/** Directives as in proxy/nginx.conf, without an access log, which would cost nginx time that nobody else spends. */
+export async function startNginxPeer(upstream: Peer): Promise<Peer> {
+  const port = await freePort();
+  const configuration = `
+worker_processes auto;
+worker_rlimit_nofile 20000;
+events {
+    worker_connections 16384;
+}
+http {
+    access_log off;
+    map $http_upgrade $connection_upgrade {
+        default upgrade;
+        ''      '';
+    }
+    upstream worker {
+        server 127.0.0.1:${upstream.port};
+        keepalive 32;
+    }
+    server {
+        listen 127.0.0.1:${port} backlog=4096;
+        location / {
+            proxy_pass http://worker;
+            proxy_http_version 1.1;
+            proxy_set_header Host $http_host;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection $connection_upgrade;
+            proxy_buffering off;
+            proxy_request_buffering off;
+            proxy_read_timeout 1h;
+            client_max_body_size 0;
+        }
+    }
+}
+`;
+  const nginx = await startNginx({ configuration, port });
+  return { name: 'nginx', port, pid: nginx.pid, stop: () => nginx.stop() };
+}
+
+/** More than anything here can do: the limits count every event and never cut one. */
+const UNREACHED = 1_000_000;
+
+/** Tiers by twenty rules, every limit on, metrics on. */
+export async function startBridgeheadPeer(upstream: Peer): Promise<Peer> {
+  const rules = Array.from({ length: 16 }, (_, index) => ({
+    state: `shop.module_${index}.*`,
+    handler: index % 2 === 0 ? 'load_*' : 'save',
+    tier: 'auth_only',
+  }));
+  const bridgehead = await startBridgehead({
+    settings: {
+      backends: [`http://127.0.0.1:${upstream.port}`],
+      proxyOther: false,
+      tiers: {
+        mode: 'full',
+        rules: [
+          ...rules,
+          ...EVENT_NAMES.map((name) => ({ handler: name.slice(name.lastIndexOf('.') + 1), tier: 'none' })),
+        ],
+      },
+      limits: { eventsPerSecond: UNREACHED, eventBurst: UNREACHED, sessions: 20_000 },
+      log: { level: 'warn' },
+    },
+  });
+  return { name: 'bridgehead', port: bridgehead.port, pid: bridgehead.process.pid, stop: () => bridgehead.stop() };
+}

@@ -1,0 +1,84 @@
+import { showValue } from './faults.ts';
+import { allKeys, type Key, valueAt } from './keys.ts';
+import type { LoadedConfig } from './load.ts';
+import type { Config } from './schema.ts';
+import { formatAddress, isLoopback } from './values.ts';
+
+/** One key as `check` shows it. No field holds a secret. */
+export interface ShownKey {
+  readonly path: string;
+  readonly value: unknown;
+  readonly source: string;
+}
+
+function ownKeys(): Key[] {
+  return allKeys().filter((key) => key.about !== undefined && !key.path.includes('[]'));
+}
+
+/** The configuration in force, key by key; keys without a value are left out. */
+export function shownKeys({ config, sources }: LoadedConfig): ShownKey[] {
+  const leaves = ownKeys().filter(
+    (key, _, all) => !all.some((other) => other.path.startsWith(`${key.path}.`) && isObject(config, key)),
+  );
+  return leaves.flatMap(({ path }) => {
+    const value = valueAt(config, path.split('.'));
+    if (value === undefined) return [];
+    return [{ path, value: shown(path, value), source: sources[path] ?? 'default' }];
+  });
+}
+
+function isObject(config: Config, key: Key): boolean {
+  const value = valueAt(config, key.path.split('.'));
+  return (
+    typeof value === 'object' && value !== null && !Array.isArray(value) && !('port' in value) && !('path' in value)
+  );
+}
+
+function shown(path: string, value: unknown): unknown {
+  if (showValue(path.split('.'), value) === '(hidden)')
+    return Array.isArray(value) && value.length === 0 ? [] : '(hidden)';
+  if (typeof value === 'function') return '(function)';
+  if (typeof value === 'object' && value !== null && ('port' in value || 'path' in value)) {
+    return formatAddress(value as Parameters<typeof formatAddress>[0]);
+  }
+  return value;
+}
+
+/** What works otherwise than one may expect: keys that are not in force, and consequences that a file does not show. */
+export function explain({ config, sources }: LoadedConfig): string[] {
+  const notices = ownKeys()
+    .filter(
+      ({ path, about }) => about?.planned !== undefined && !['default', 'preset', undefined].includes(sources[path]),
+    )
+    .map(({ path, about }) => `${path} is set but not in force yet (${about?.planned ?? ''})`);
+  const guarded = config.tiers.rules.findIndex((rule) => rule.login !== undefined);
+  if (guarded >= 0 && (config.auth.source === 'none' || config.secret === undefined)) {
+    notices.push(
+      `tiers.rules[${guarded}].login refuses every event: without a secret and an auth.source nobody can say who a user is`,
+    );
+  }
+  if (config.tiers.resolve !== undefined) {
+    notices.push(
+      'tiers.resolve runs in the sidecar alone: events born in Python (on_load, chained handlers) get tier full',
+    );
+  }
+  if (config.tiers.rules.some((rule) => rule.path !== undefined)) {
+    notices.push('rules with a path only raise a tier, and do not apply to events born in Python');
+  }
+  if (config.admin.apiKey === undefined && !isLoopback(config.admin.listen.host)) {
+    notices.push('admin.listen is off loopback and there is no admin.apiKey: it serves health alone');
+  }
+  if (config.origins.includes('*'))
+    notices.push('origins holds *: any website may open sessions with its visitors’ cookies');
+  if (config.limits.queueBytes === 0 || config.limits.totalQueueBytes === 0) {
+    notices.push('limits.queueBytes or limits.totalQueueBytes is 0: memory is not bounded');
+  }
+  return notices;
+}
+
+/** What is off for want of a secret. */
+export function secretNotice({ config }: LoadedConfig): string[] {
+  return config.secret === undefined
+    ? ['no secret: workers cannot link and events are not annotated; set BRIDGEHEAD_SECRET here and in the workers']
+    : [];
+}

@@ -1,0 +1,356 @@
+import { z } from 'zod';
+import type { ResolveFunction } from '../src/ports/index.ts';
+import { key } from './about.ts';
+import { PRESET_NAMES } from './presets.ts';
+import { tierRule } from './rule.ts';
+import {
+  address,
+  allowedOrigin,
+  backendUrl,
+  httpPath,
+  secretText,
+  tcpAddress,
+  trustedProxy,
+  urlWith,
+} from './values.ts';
+
+const BIG = 1_000_000_000_000;
+
+/** A whole number that may be 0 for "no limit". */
+const limit = (maximum = BIG) => z.int().min(0).max(maximum);
+
+const tiers = z.strictObject({
+  mode: key(z.enum(['inherit', 'full', 'smart', 'none']).default('inherit'), {
+    description: "The tier where nothing else decides. `inherit` takes the app's own RX_EVENT_BRIDGE_MODE.",
+    reload: true,
+  }),
+  rules: key(z.array(tierRule).max(10_000).default([]), {
+    description: 'Rules by state, handler and path; the first that matches decides.',
+    reload: true,
+  }),
+  resolver: key(z.string().min(1).optional(), {
+    description:
+      'A module and its export that set the tier, `./resolver.mjs#resolve`, relative to the configuration file.',
+    reload: true,
+  }),
+  resolve: key(z.custom<ResolveFunction>((value) => typeof value === 'function', 'must be a function').optional(), {
+    description: 'The same as a function, in TypeScript and JavaScript files: `resolve(event, session)`.',
+    reload: true,
+  }),
+  shadow: key(z.boolean().default(false), {
+    description: 'Decide and report, change nothing.',
+    reload: true,
+    planned: 'records which tier would have applied',
+  }),
+});
+
+const auth = z.strictObject({
+  source: key(z.enum(['companion', 'django-db', 'none']).default('companion'), {
+    description: 'Who says which user a session belongs to.',
+  }),
+  cookie: key(z.string().min(1).optional(), {
+    description: "Name of Django's session cookie. Unset: the app's own.",
+  }),
+  loginUrl: key(z.string().min(1).optional(), {
+    description: "Where a refused user is sent. Unset: the app's own LOGIN_URL.",
+  }),
+  django: z
+    .strictObject({
+      secretKey: key(z.string().min(1).optional(), {
+        description: "Django's SECRET_KEY, for source django-db.",
+        secret: true,
+      }),
+      secretKeyFallbacks: key(z.array(z.string().min(1)).default([]), {
+        description: "Django's SECRET_KEY_FALLBACKS.",
+        secret: true,
+      }),
+      userModel: key(
+        z
+          .string()
+          .regex(/^\w+\.\w+$/, { error: 'must be app_label.model' })
+          .default('auth.user'),
+        {
+          description: 'The user model, in lower case, for source django-db.',
+        },
+      ),
+      userTable: key(z.string().min(1).optional(), {
+        description: "The user model's table. Unset: Django's own name for it.",
+      }),
+    })
+    .prefault({}),
+  revoked: key(z.enum(['keep', 'reconnect']).default('keep'), {
+    description:
+      'What becomes of open tabs when their user or session is invalidated: `reconnect` closes their transport, so that they hydrate anew at once.',
+  }),
+  cache: z
+    .strictObject({
+      ttl: key(z.number().min(0).max(86_400).default(60), {
+        description: 'How long an answer holds, from when it was made. 0 turns the cache off.',
+        unit: 'seconds',
+      }),
+      max: key(z.int().min(0).max(100_000_000).default(50_000), {
+        description: 'Entries in memory.',
+        unit: 'entries',
+      }),
+    })
+    .prefault({}),
+});
+
+const live = z.strictObject({
+  bus: key(z.enum(['memory', 'redis', 'redis-streams', 'postgres']).default('memory'), {
+    description: 'What carries changes between processes.',
+    planned: 'brings model changes to every session',
+  }),
+  coalesceMs: key(limit(60_000).default(50), {
+    description: 'Changes of one row within this time become one.',
+    unit: 'milliseconds',
+    planned: 'brings model changes to every session',
+  }),
+  outbox: key(z.union([z.literal('auto'), z.boolean()]).default('auto'), {
+    description: 'Read the PostgreSQL outbox. `auto`: where its table exists.',
+    planned: 'brings model changes to every session',
+  }),
+});
+
+const limits = z.strictObject({
+  payloadBytes: key(z.int().min(1024).max(100_000_000).default(1_000_000), {
+    description: 'Largest message of a client. A smaller value that the worker announces holds instead.',
+    unit: 'bytes',
+  }),
+  eventsPerSecond: key(z.number().min(0).max(1_000_000).default(200), {
+    description: 'Events of one session; more wait in its queue. 0: no limit.',
+    unit: 'events/s',
+    reload: true,
+  }),
+  eventBurst: key(limit(1_000_000).default(400), {
+    description: 'Events that may come at once before the rate holds. 0: no limit.',
+    unit: 'events',
+    reload: true,
+  }),
+  userEventsPerSecond: key(z.number().min(0).max(1_000_000).default(0), {
+    description:
+      'Events of all sessions of one user, twice as many at once; shared through Redis where there is one. 0: no limit.',
+    unit: 'events/s',
+  }),
+  addressEventsPerSecond: key(z.number().min(0).max(1_000_000).default(0), {
+    description: 'The same for all sessions of one client address.',
+    unit: 'events/s',
+  }),
+  handshakesPerSecond: key(limit(1_000_000).default(0), {
+    description: 'New sessions from one client address, four times as many at once; further ones get 429. 0: no limit.',
+    unit: 'sessions/s',
+    reload: true,
+  }),
+  sessions: key(limit(10_000_000).default(20_000), {
+    description: 'Sessions at once; further ones get 503. 0: no limit.',
+    unit: 'sessions',
+    reload: true,
+  }),
+  sessionsPerUser: key(limit(1_000_000).default(0), {
+    description: 'Sessions of one user. 0: no limit.',
+    unit: 'sessions',
+    reload: true,
+    planned: 'limits by user',
+  }),
+  queueBytes: key(limit().default(1_000_000), {
+    description:
+      'What may wait for one session, each way. One message within payloadBytes always passes an empty queue. 0: no limit.',
+    unit: 'bytes',
+    reload: true,
+  }),
+  totalQueueBytes: key(limit().default(256_000_000), {
+    description: 'What may wait for all sessions together. 0: no limit.',
+    unit: 'bytes',
+    reload: true,
+  }),
+  uploadBytes: key(limit().default(0), {
+    description: 'Largest upload; 413 beyond. 0: no limit.',
+    unit: 'bytes',
+    reload: true,
+  }),
+});
+
+const metrics = z.strictObject({
+  log: key(
+    z
+      .union([
+        z.literal(false),
+        z.strictObject({
+          intervalSeconds: key(z.number().min(1).max(86_400).default(60), {
+            description: 'Time between two lines.',
+            unit: 'seconds',
+            reload: true,
+          }),
+          level: key(z.enum(['debug', 'info', 'warn', 'error']).default('info'), {
+            description: 'Level of the line.',
+            reload: true,
+          }),
+          logger: key(z.string().min(1).default('bridgehead.metrics'), {
+            description: "The line's logger name.",
+            reload: true,
+          }),
+        }),
+      ])
+      .prefault({}),
+    { description: 'The periodic line of figures in the log; `false` turns it off.', reload: true },
+  ),
+});
+
+const admin = z.strictObject({
+  listen: key(tcpAddress.prefault('127.0.0.1:8081'), {
+    description: 'Health, metrics and the API. Off loopback and without apiKey it serves only health.',
+  }),
+  apiKey: key(z.string().min(1).optional(), { description: 'Bearer key; every POST needs it.', secret: true }),
+  hosts: key(z.array(z.string().min(1)).default([]), {
+    description: 'Host names by which the admin listener may be called, beside loopback names and its own address.',
+  }),
+});
+
+export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
+
+/** The configuration file, and every other layer. Rules that span keys are in consistency.ts. */
+export const configSchema = z.strictObject({
+  name: key(
+    z
+      .string()
+      .regex(/^[\w.-]{1,64}$/, { error: 'must be 1 to 64 letters, digits, dots, dashes or underscores' })
+      .default('default'),
+    { description: 'The deployment: prefixes Redis keys and channels, bound into annotations.' },
+  ),
+  preset: key(z.enum(PRESET_NAMES).optional(), {
+    description: 'A table of values for the keys that are not set explicitly; see "Presets".',
+  }),
+  listen: key(tcpAddress.prefault('127.0.0.1:8080'), { description: 'The listener for browsers.' }),
+  transport: key(z.enum(['auto', 'node', 'uws']).default('node'), {
+    description:
+      'Who accepts WebSockets: `node`, `uws` (uWebSockets.js, which you install yourself; experimental), `auto` (uws where installed).',
+  }),
+  backends: key(z.array(backendUrl).min(1).prefault(['http://127.0.0.1:8000']), {
+    description: 'Python workers for direct sessions, uploads and proxied paths.',
+  }),
+  eventPath: key(httpPath.default('/_event'), { description: "HTTP path of the app's Engine.IO endpoint." }),
+  uploadPath: key(httpPath.default('/_upload'), { description: 'HTTP path of uploads.' }),
+  namespace: key(httpPath.default('/_event'), { description: "The app's Socket.IO namespace." }),
+  proxyOther: key(z.boolean().default(false), {
+    description: 'Pass every other path to the backend (demos, one box).',
+  }),
+  secret: key(secretText.optional(), {
+    description: 'Signs annotations and proves links, at least 32 bytes. Unset: no links, no annotations.',
+    secret: true,
+  }),
+  previousSecrets: key(z.array(secretText).max(10).default([]), {
+    description: 'Accepted while the secret is being changed.',
+    secret: true,
+  }),
+  link: z
+    .strictObject({
+      listen: key(address.prefault('127.0.0.1:8082'), {
+        description:
+          'Where workers with the companion dial in: host:port or unix:/path. Opened where there is a secret.',
+      }),
+      sessions: key(z.boolean().default(true), {
+        description: 'Carry sessions over links. `false`: links carry control alone.',
+        planned: 'carries sessions over links',
+      }),
+    })
+    .prefault({}),
+  tiers: tiers.prefault({}),
+  auth: auth.prefault({}),
+  live: live.prefault({}),
+  limits: limits.prefault({}),
+  compression: key(
+    z
+      .union([
+        z.literal(false),
+        z.strictObject({
+          threshold: key(z.int().min(0).max(100_000_000).default(1024), {
+            description: 'Smaller messages are sent as they are.',
+            unit: 'bytes',
+          }),
+        }),
+      ])
+      .default(false),
+    { description: 'permessage-deflate towards browsers, without context takeover. `{}` turns it on.' },
+  ),
+  upstream: z
+    .strictObject({
+      waitSeconds: key(z.number().min(0).max(3600).default(30), {
+        description: 'How long events wait for a worker before the client is told.',
+        unit: 'seconds',
+      }),
+    })
+    .prefault({}),
+  sessionRetention: key(z.number().min(0).max(3600).default(30), {
+    description: 'How long a session outlives an abnormal loss of its connection.',
+    unit: 'seconds',
+    planned: 'keeps lost sessions',
+  }),
+  shutdownDelay: key(z.number().min(0).max(3600).default(0), {
+    description: 'Between "not ready" and closing, so that balancers notice.',
+    unit: 'seconds',
+  }),
+  origins: key(z.array(allowedOrigin).prefault(['same-origin']), {
+    description: 'Origins that may open sessions: `same-origin`, `scheme://host[:port]`, `*`.',
+    reload: true,
+  }),
+  trustedProxies: key(z.array(trustedProxy).default(['loopback']), {
+    description: 'Peers whose X-Forwarded-* headers are believed.',
+  }),
+  metrics: metrics.prefault({}),
+  admin: admin.prefault({}),
+  redis: z
+    .strictObject({
+      url: key(
+        urlWith(
+          'redis',
+          'rediss',
+          'redis+sentinel',
+          'rediss+sentinel',
+          'redis+cluster',
+          'rediss+cluster',
+          'unix',
+        ).optional(),
+        {
+          description: 'Redis for the shared cache, limits and bus.',
+          secret: true,
+        },
+      ),
+    })
+    .prefault({}),
+  database: z
+    .strictObject({
+      url: key(urlWith('postgresql', 'postgres').optional(), {
+        description: 'PostgreSQL for auth source django-db, the bus and the outbox.',
+        secret: true,
+        planned: 'reads sessions and the outbox',
+      }),
+      replicaUrl: key(urlWith('postgresql', 'postgres').optional(), {
+        description: 'Read replica for auth source django-db.',
+        secret: true,
+        planned: 'reads sessions and the outbox',
+      }),
+      listenUrl: key(urlWith('postgresql', 'postgres').optional(), {
+        description: 'For LISTEN, where `url` goes through PgBouncer.',
+        secret: true,
+        planned: 'reads sessions and the outbox',
+      }),
+    })
+    .prefault({}),
+  log: z
+    .strictObject({
+      level: key(z.enum(LOG_LEVELS).default('info'), { description: 'The least level that is logged.', reload: true }),
+    })
+    .prefault({}),
+});
+
+type DeepReadonly<T> = T extends (...parameters: never[]) => unknown
+  ? T
+  : T extends object
+    ? { readonly [Key in keyof T]: DeepReadonly<T[Key]> }
+    : T;
+
+/** What a configuration file may hold. */
+export type ConfigInput = DeepReadonly<z.input<typeof configSchema>>;
+
+/** The configuration in force: complete, checked and frozen. `tiers.resolve` also holds a loaded `tiers.resolver`. */
+export type Config = DeepReadonly<z.output<typeof configSchema>>;

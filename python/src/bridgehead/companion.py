@@ -1,0 +1,226 @@
+"""The companion of one worker process: what the plugin starts and the resolver asks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import socket
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, cast
+
+from bridgehead import access, counters, events, manifest
+from bridgehead.annotation import TIERS, Tier
+from bridgehead.catalog import StateCatalog
+from bridgehead.frames import FrameType
+from bridgehead.handover import Handover, Note, enter, note_of
+from bridgehead.link import Link, Worker
+from bridgehead.link_address import LinkUrlError, parse_link_url
+from bridgehead.link_pool import LinkPool
+from bridgehead.rules import Decision, Login, RulesError, RuleTable, compile_rules
+from bridgehead.settings import DEFAULT_NAME, Settings
+
+logger = logging.getLogger("bridgehead")
+
+AppResolver = Callable[[Any, Any], Any]
+
+
+class Companion:
+    """Decides the tier of every event of one app."""
+
+    def __init__(self, app: Any, settings: Settings) -> None:
+        self.settings = settings
+        self.instance = str(uuid.uuid4())
+        self.host = socket.gethostname()
+        self.catalog = StateCatalog(app._registration_context)
+        self.facts = manifest.AppFacts.read()
+        self.handover = Handover(
+            settings.keyring("annotation"), lambda: self.name, self.facts.cookie, tell_session=self._tell_session
+        )
+        self._auth_source: Any = _auth_source() if self.facts.answers_auth else None
+        self._permissions: tuple[str, ...] = ()
+        self._loop = asyncio.get_running_loop()
+        self._pool: LinkPool | None = None
+        self._learned_name: str | None = None
+        self._app_resolver = _import_resolver(self.facts.resolver)
+        self._plain = RuleTable(states=self.catalog, app_mode=self.facts.mode)
+        self._table = self._plain
+        self._said: set[str] = set()
+
+    @property
+    def name(self) -> str:
+        """The deployment's name: the environment's, else that of the sidecar that proved the secret."""
+        return self.settings.name or self._learned_name or DEFAULT_NAME
+
+    def learn_name(self, name: str) -> None:
+        """A sidecar that proved the secret says its name."""
+        self._learned_name = name
+
+    def link_pool(self) -> LinkPool | None:
+        """Links to every sidecar; None without a secret."""
+        keyring = self.settings.keyring("link")
+        if keyring is None:
+            logger.warning("BRIDGEHEAD_SECRET is not set: no sidecar is looked for, the app runs as it is")
+            return None
+        urls = []
+        for text in self.settings.link_urls:
+            try:
+                urls.append(parse_link_url(text))
+            except LinkUrlError as error:
+                logger.error("BRIDGEHEAD_LINK_URL: %s", error)
+        worker = Worker(
+            keyring=keyring,
+            name=lambda: self.settings.name or self._learned_name,
+            learn_name=self.learn_name,
+            manifest=self.manifest,
+            stamp=self.catalog.size,
+            use_rules=self.use_rules,
+            linked=set(),
+            answer=None if self._auth_source is None else self._answer,
+        )
+        self._pool = LinkPool(urls, worker, on_missed=self._catch_up)
+        return self._pool
+
+    async def _answer(self, query: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The AUTH_REPLY to an AUTH_QUERY."""
+        cookie = query.get("cookie")
+        reply = await self._auth_source.answer(
+            cookie if isinstance(cookie, str) else "", self._permissions, read_primary=query.get("primary") is True
+        )
+        return {"id": query.get("id"), **reply}
+
+    def _tell_session(self, token_hash: str, cookie: str | None) -> None:
+        counters.add("session.changed")
+        if self._pool is not None:
+            self._pool.broadcast(FrameType.SESSION, {"t": token_hash, "cookie": cookie})
+
+    def invalidate(self, body: Mapping[str, Any]) -> None:
+        """Tell every linked sidecar. From any thread."""
+        # A closed loop: the worker is about to end, and its links with it.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._broadcast_invalidation, body)
+
+    def _broadcast_invalidation(self, body: Mapping[str, Any]) -> None:
+        counters.add("invalidation.sent")
+        if self._pool is not None:
+            self._pool.broadcast(FrameType.INVALIDATE, body, must_hear=True)
+
+    @staticmethod
+    def _catch_up(link: Link) -> None:
+        """A sidecar was away while something was invalidated: it must not trust what it knew before."""
+        link.send(FrameType.INVALIDATE, {"id": secrets.token_urlsafe(12), "all": True})
+
+    def manifest(self) -> dict[str, Any]:
+        """What this worker says of itself, now."""
+        return manifest.build(self.catalog, self.facts, name=self.settings.name, instance=self.instance, host=self.host)
+
+    def use_rules(self, body: Mapping[str, Any]) -> None:
+        """Take the rules that a sidecar sent; rules that cannot be read change nothing. They outlive the link."""
+        try:
+            self._table = compile_rules(body, states=self.catalog, app_mode=self.facts.mode)
+        except RulesError as error:
+            counters.add("rules.refused")
+            logger.error("the sidecar's rules cannot be read, at %s; the former ones stay", error)
+            return
+        permissions = body.get("permissions", [])
+        names = permissions if isinstance(permissions, list) else []
+        self._permissions = tuple(name for name in names if isinstance(name, str))
+        counters.add("rules.received")
+
+    def resolve(self, state_class: Any, event: Any) -> Tier:
+        """The tier of an event, for reflex-django."""
+        note = note_of(event)
+        enter(note)
+        decision, shadow = self._decide(state_class, event, note)
+        if decision.tier == "none" and self.access_of(event, note):
+            # Whoever must be asked for needs a request.
+            decision = replace(decision, tier="auth_only", raised="access")
+        if events.watched():
+            note.report = events.EventReport(
+                event=event.name,
+                origin=note.origin,
+                tier=decision.tier,
+                source=decision.source,
+                raised=decision.raised,
+                annotation=note.outcome,
+                shadow=shadow,
+            )
+            events.decided(note.report)
+        return decision.tier
+
+    def access_of(self, event: Any, note: Note) -> tuple[Login, ...]:
+        """What this worker must ask of the event's user before its handler runs."""
+        if note.claims is not None:
+            # The sidecar has seen to the rest.
+            return () if note.claims.rule is None else (note.claims.rule,)
+        if self._table.shadow:
+            return ()
+        asked = self._table.access(event.name, path=note.path)
+        if not asked:
+            return ()
+        state, _, handler = event.name.rpartition(".")
+        facts = self.catalog.get(state)
+        return asked if access.concerns(facts.dotted if facts is not None else "", handler) else ()
+
+    def _decide(self, state_class: Any, event: Any, note: Note) -> tuple[Decision, Decision | None]:
+        if note.claims is not None and note.claims.tier is not None:
+            return Decision(note.claims.tier, "annotation"), None
+
+        def ask(table: RuleTable) -> Decision:
+            return table.decide(
+                event.name,
+                path=note.path,
+                upload=note.origin == "upload",
+                resolved=note.claims is not None,
+                app=lambda: self._ask_app(state_class, event),
+            )
+
+        if self._table.shadow:
+            return ask(self._plain), ask(self._table)
+        return ask(self._table), None
+
+    def _ask_app(self, state_class: Any, event: Any) -> Tier | None:
+        if self._app_resolver is None:
+            return None
+        try:
+            answer = self._app_resolver(state_class, event)
+        except Exception:
+            counters.add("resolver.failed")
+            if event.name not in self._said and len(self._said) < 1_000:
+                self._said.add(event.name)
+                logger.exception("the app's own resolver failed for %s, which gets full", event.name)
+            return "full"
+        tier = str(answer).strip().lower()
+        return cast("Tier", tier) if answer is not None and tier in TIERS else None
+
+
+def _auth_source() -> Any:
+    from bridgehead.django.auth_source import AuthSource
+
+    return AuthSource()
+
+
+def _import_resolver(dotted: str | None) -> AppResolver | None:
+    if dotted is None:
+        return None
+    from django.utils.module_loading import import_string
+
+    return cast("AppResolver", import_string(dotted))
+
+
+_current: Companion | None = None
+
+
+def current() -> Companion | None:
+    """This process's companion, once its app has started."""
+    return _current
+
+
+def start(app: Any, settings: Settings) -> Companion:
+    """Make the companion of this process; called once the app's event processor runs."""
+    global _current
+    _current = Companion(app, settings)
+    return _current

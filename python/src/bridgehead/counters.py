@@ -1,0 +1,35 @@
+"""What the companion counted in this process since it started.
+
+`snapshot()` gives every counter that is not zero, for example `{"annotation.valid": 12, "annotation.expired": 1}`.
+Names: `annotation.valid` and one per reason of docs/PROTOCOL.md, `annotation.unasked` (one came while no secret is
+configured, or on an event born in Python), `resolver.failed`, `rules.received`, `rules.refused`, `link.connected`,
+`link.lost`, `link.failed`, `user.handed_over`, `user.refused` (a snapshot that is no user of this app), `auth.user`,
+`auth.anonymous`, `auth.unavailable` (answers to the sidecar), `access.login`, `access.forbidden`, `access.unknown`
+(refused events), `session.changed`, `invalidation.sent`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+_counts: Counter[str] = Counter()
+
+
+def add(name: str) -> None:
+    """Count one. From the event loop's thread, or where a count that is one short hurts nobody."""
+    _counts[name] += 1
+
+
+def get(name: str) -> int:
+    """How often this was counted."""
+    return _counts[name]
+
+
+def snapshot() -> dict[str, int]:
+    """A copy of all counters."""
+    return dict(_counts)
+
+
+def reset() -> None:
+    """Forget everything; for tests."""
+    _counts.clear()

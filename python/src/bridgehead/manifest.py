@@ -1,0 +1,132 @@
+"""What a worker says of itself (docs/PROTOCOL.md, "Manifest"). A plain Reflex app has nothing of Django in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any, cast
+
+from bridgehead import __version__
+from bridgehead.catalog import StateCatalog
+from bridgehead.rules import Mode
+
+_MODES = ("full", "smart", "none")
+_DJANGO_LOGIN_URL = "/accounts/login/"
+
+
+@dataclass(frozen=True, slots=True)
+class AppFacts:
+    """What the app's configuration says, read once when the worker starts."""
+
+    mode: Mode = "none"
+    resolver: str | None = None
+    cookie: str | None = None
+    login_url: str | None = None
+    cors_origins: tuple[str, ...] = ("*",)
+    uses_django: bool = False
+    answers_auth: bool = False
+
+    @classmethod
+    def read(cls) -> AppFacts:
+        from reflex_base.config import get_config
+
+        origins = tuple(str(origin) for origin in get_config().cors_allowed_origins)
+        if not django_bridge_runs():
+            return cls(cors_origins=origins)
+        from django.conf import settings
+
+        from bridgehead.resolver import app_resolver
+
+        mode = getattr(settings, "RX_EVENT_BRIDGE_MODE", "full")
+        mode = mode.strip().lower() if isinstance(mode, str) else "full"
+        return cls(
+            # reflex-django takes any other word for full.
+            mode=cast("Mode", mode if mode in _MODES else "full"),
+            resolver=app_resolver(),
+            cookie=str(settings.SESSION_COOKIE_NAME),
+            login_url=_login_url(settings),
+            cors_origins=origins,
+            uses_django=True,
+            answers_auth=has_sessions(),
+        )
+
+
+def django_bridge_runs() -> bool:
+    """Whether reflex-django works in this process."""
+    try:
+        from django.conf import settings
+        from reflex_django.runtime.integration.registry import is_installed
+    except ImportError:
+        return False
+    return settings.configured and is_installed()
+
+
+def has_sessions() -> bool:
+    """Whether this process can ask Django who a session belongs to."""
+    from django.apps import apps
+
+    return all(apps.is_installed(app) for app in ("django.contrib.auth", "django.contrib.sessions"))
+
+
+def _login_url(settings: Any) -> str:
+    from django.shortcuts import resolve_url
+    from django.urls import NoReverseMatch
+    from reflex_django.auth.settings import get_auth_settings
+
+    own = getattr(settings, "RX_AUTH", None)
+    if not (isinstance(own, dict) and "LOGIN_URL" in own) and settings.LOGIN_URL != _DJANGO_LOGIN_URL:
+        try:
+            return str(resolve_url(settings.LOGIN_URL))
+        except NoReverseMatch:
+            pass
+    return str(get_auth_settings().login_url)
+
+
+def version_of(package: str) -> str | None:
+    """The installed version of a package."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def build(
+    catalog: StateCatalog, facts: AppFacts, *, name: str | None, instance: str, host: str, capacity: int = 0
+) -> dict[str, Any]:
+    """The manifest's body."""
+    versions = {
+        "bridgehead": __version__,
+        "python": platform.python_version(),
+        "reflex": version_of("reflex"),
+        "reflex_django": version_of("reflex-django") if facts.uses_django else None,
+        "django": version_of("django") if facts.uses_django else None,
+    }
+    states = {
+        full_name: {"class": state.dotted, "tier": state.tier, "smart": state.smart, "handlers": handlers}
+        for full_name, (state, handlers) in catalog.states().items()
+    }
+    return ({"name": name} if name is not None else {}) | {
+        "instance": instance,
+        "pid": os.getpid(),
+        "host": host,
+        "versions": versions,
+        "build": build_id(versions, states),
+        "mode": facts.mode,
+        "resolver": facts.resolver is not None,
+        "states": states,
+        "cookie": facts.cookie,
+        "loginUrl": facts.login_url,
+        "corsOrigins": list(facts.cors_origins),
+        "capacity": capacity,
+        "auth": facts.answers_auth,
+    }
+
+
+def build_id(versions: dict[str, Any], states: dict[str, Any]) -> str:
+    """16 hexadecimal characters that are the same for the same code."""
+    text = json.dumps([versions, states], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]

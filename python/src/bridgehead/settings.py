@@ -1,0 +1,64 @@
+"""Settings of the companion, from the environment."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bridgehead.keys import MIN_SECRET_BYTES, Keyring, Purpose
+
+logger = logging.getLogger("bridgehead")
+
+DEFAULT_LINK_URL = "tcp://127.0.0.1:8082"
+DEFAULT_NAME = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the environment says.
+
+    `secret` is None where the companion must stay silent: no links, no annotations. `name` is None where the
+    environment does not say it: the worker then takes the name of the sidecar that proved the secret.
+    """
+
+    secret: str | None = field(default=None, repr=False)
+    previous_secrets: tuple[str, ...] = field(default=(), repr=False)
+    link_urls: tuple[str, ...] = (DEFAULT_LINK_URL,)
+    name: str | None = None
+    redis_url: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
+        """Read `BRIDGEHEAD_SECRET`, `_PREVIOUS_SECRETS`, `_LINK_URL`, `_NAME` and `_REDIS_URL` (else `REDIS_URL`).
+
+        An empty one counts as unset.
+        """
+        values = os.environ if environment is None else environment
+        secret = values.get("BRIDGEHEAD_SECRET") or None
+        if secret is not None and not _long_enough(secret):
+            logger.error("BRIDGEHEAD_SECRET is shorter than %d bytes and is not used", MIN_SECRET_BYTES)
+            secret = None
+        previous = tuple(_listed(values.get("BRIDGEHEAD_PREVIOUS_SECRETS", "")))
+        if any(not _long_enough(text) for text in previous):
+            logger.error("a secret in BRIDGEHEAD_PREVIOUS_SECRETS is shorter than %d bytes", MIN_SECRET_BYTES)
+        return cls(
+            secret=secret,
+            previous_secrets=tuple(text for text in previous if _long_enough(text)),
+            link_urls=tuple(_listed(values.get("BRIDGEHEAD_LINK_URL", ""))) or (DEFAULT_LINK_URL,),
+            name=values.get("BRIDGEHEAD_NAME") or None,
+            redis_url=values.get("BRIDGEHEAD_REDIS_URL") or values.get("REDIS_URL") or None,
+        )
+
+    def keyring(self, purpose: Purpose) -> Keyring | None:
+        """The keys for a purpose, or None without a secret."""
+        return None if self.secret is None else Keyring(purpose, self.secret, self.previous_secrets)
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _long_enough(secret: str) -> bool:
+    return len(secret.encode("utf-8")) >= MIN_SECRET_BYTES

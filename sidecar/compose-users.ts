@@ -1,0 +1,107 @@
+import type { Config } from '../config/index.ts';
+import { UserResolver } from '../src/core/auth/user-resolver.ts';
+import type { AuthSource, Invalidation, SharedUserCache } from '../src/ports/auth.ts';
+import type { SharedBudget } from '../src/ports/budget.ts';
+import type { InvalidationBus } from '../src/ports/invalidation-bus.ts';
+import type { Clock } from '../src/ports/clock.ts';
+import type { Logger } from '../src/ports/logger.ts';
+import type { Metrics } from '../src/ports/metrics.ts';
+import type { DependencyHealth } from '../src/ports/operator.ts';
+import { keyring } from '../src/protocol/keys.ts';
+
+/** How users are found, remembered and forgotten. */
+export interface Users {
+  /** undefined where nobody could tell: no source, or no secret to sign answers with. */
+  readonly resolver: UserResolver | undefined;
+  /** What Redis shares of the rates; undefined: each sidecar counts for itself. */
+  readonly budget: SharedBudget | undefined;
+  health(): DependencyHealth[];
+  /** Forgets here, in Redis, and in every other sidecar. */
+  invalidate(what: Invalidation): void;
+  close(): Promise<void>;
+}
+
+export interface UsersParts {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+  readonly instance: string;
+  /** Called for every invalidation, wherever it came from. */
+  readonly onInvalidated: (what: Invalidation) => void;
+}
+
+interface Shared {
+  readonly cache: SharedUserCache;
+  readonly bus: InvalidationBus;
+  readonly budget: SharedBudget;
+  close(): Promise<void>;
+}
+
+/** A bus that is not there at start must not hold the start up: it begins blind. Milliseconds. */
+const BUS_TIMEOUT = 500;
+
+/** Builds what users need; a Redis that is not there yet holds nothing up. */
+export async function composeUsers(config: Config, source: AuthSource | undefined, parts: UsersParts): Promise<Users> {
+  const { ttl, max } = config.auth.cache;
+  const { secret } = config;
+  const { url } = config.redis;
+  const shared =
+    url === undefined || secret === undefined ? undefined : await composeShared(config, url, secret, parts);
+  const isKnown = source !== undefined && secret !== undefined;
+  const resolver = isKnown
+    ? new UserResolver({ ttl: ttl * 1000, max }, { ...parts, source, shared: shared?.cache })
+    : undefined;
+  const apply = (what: Invalidation): void => {
+    resolver?.invalidate(what);
+    parts.onInvalidated(what);
+  };
+  const blind = (isBlind: boolean): void => {
+    // What every sidecar missed meanwhile may still stand in Redis.
+    if (!isBlind) resolver?.invalidate({ all: true });
+    resolver?.setBlind(isBlind);
+  };
+  await shared?.bus.start({ invalidated: apply, blind }, BUS_TIMEOUT);
+  if (shared?.bus.blind === true) resolver?.setBlind(true);
+  return {
+    resolver,
+    budget: shared?.budget,
+    health: () => (shared === undefined ? [] : [busHealth(shared.bus)]),
+    invalidate(what) {
+      apply(what);
+      void shared?.bus.publish(what);
+    },
+    close: async () => shared?.close(),
+  };
+}
+
+/** ioredis is loaded where it is used: a start without Redis does not pay for it. */
+async function composeShared(config: Config, url: string, secret: string, parts: UsersParts): Promise<Shared> {
+  const { redisBudget } = await import('../src/adapters/redis/redis-budget.ts');
+  const { closeRedis, redisClient } = await import('../src/adapters/redis/redis-client.ts');
+  const { redisInvalidationBus } = await import('../src/adapters/redis/redis-invalidation-bus.ts');
+  const { redisUserCache } = await import('../src/adapters/redis/redis-user-cache.ts');
+  const { clock, logger, instance } = parts;
+  const { name, previousSecrets } = config;
+  const keys = keyring(secret, previousSecrets, 'cache');
+  const client = redisClient({ url, role: 'commands', logger });
+  const subscriber = redisClient({ url, role: 'subscriber', logger });
+  const cache = redisUserCache({ client, name, keys, clock, logger });
+  const bus = redisInvalidationBus({ commands: client, subscriber, name, instance, keys, clock, logger });
+  logger.info({ name }, 'users are shared and forgotten together over Redis');
+  return {
+    cache,
+    bus,
+    budget: redisBudget({ client, name, clock }),
+    close: async () => {
+      await bus.close();
+      closeRedis(client);
+      closeRedis(subscriber);
+    },
+  };
+}
+
+/** Without its bus a sidecar still serves: it remembers users only shortly. */
+function busHealth(bus: InvalidationBus): DependencyHealth {
+  const detail = bus.blind ? 'invalidations may be missed: users are remembered for seconds only' : '';
+  return { name: 'redis', state: bus.blind ? 'down' : 'up', required: false, detail };
+}

@@ -1,0 +1,225 @@
+import { randomUUID } from 'node:crypto';
+import proxyAddr from 'proxy-addr';
+import type { Config } from '../config/index.ts';
+import { formatAddress } from '../config/values.ts';
+import { linkServer } from '../src/adapters/link/link-server.ts';
+import { directUpstream } from '../src/adapters/upstream/direct-upstream.ts';
+import { BackendPool } from '../src/core/backends/backend-pool.ts';
+import { Gateway, type GatewayParts, type GatewaySettings } from '../src/core/gateway/gateway.ts';
+import type { SharedBudget } from '../src/ports/budget.ts';
+import { KeyedLimits } from '../src/core/limits/keyed-limits.ts';
+import type { Clock } from '../src/ports/clock.ts';
+import type { LinkServer, RulesMessage } from '../src/ports/links.ts';
+import type { Logger } from '../src/ports/logger.ts';
+import type { Metrics } from '../src/ports/metrics.ts';
+import type { DependencyHealth, Operator, Stats } from '../src/ports/operator.ts';
+import { keyring } from '../src/protocol/keys.ts';
+import { opened } from './opened.ts';
+import { composeSource, permissionsOf } from './compose-source.ts';
+import { composeUsers } from './compose-users.ts';
+import { loadTransport } from './transport.ts';
+import { VERSION } from './version.ts';
+
+export interface ComposeParts {
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+  readonly clock: Clock;
+  /** Called when an operator asks for the end of the process. */
+  readonly onDrainRequested: () => void;
+}
+
+/** A process that accepts traffic. */
+export interface Running {
+  readonly addresses: { readonly listen: string; readonly link: string | undefined };
+  readonly operator: Operator;
+  /** Takes what may change while running from another configuration. */
+  reload(next: Config): void;
+  /** From now on unready: balancers look elsewhere, while sessions are still accepted from those that have not noticed. */
+  unready(): void;
+  /** Waits for what is under way, closes every transport and listener. */
+  stop(): Promise<void>;
+}
+
+/** How long a worker may take to answer a handshake, and how often an idle one is asked. Milliseconds. */
+const CONNECT_TIMEOUT = 5_000;
+const PROBE_INTERVAL = 5_000;
+/** How long a stop waits for handlers, queues and uploads. Milliseconds. */
+const DRAIN_BOUND = 20_000;
+
+/** Builds everything from a configuration and opens the listeners. Rejects with the system's error if one is taken. */
+export async function compose(config: Config, parts: ComposeParts): Promise<Running> {
+  const { clock, logger, metrics } = parts;
+  const started = clock.monotonic();
+  const upstreams = config.backends.map((url) => directUpstream({ url, eventPath: config.eventPath }));
+  const poolOptions = {
+    connectTimeout: CONNECT_TIMEOUT,
+    wait: config.upstream.waitSeconds * 1000,
+    probeInterval: PROBE_INTERVAL,
+  };
+  const pool = new BackendPool(upstreams, poolOptions, parts);
+  const links = makeLinks(config, parts);
+  const instance = randomUUID();
+  const source = await composeSource(config, links, parts);
+  const users = await composeUsers(config, source, {
+    ...parts,
+    instance,
+    onInvalidated: (what) => {
+      source?.invalidated?.(what);
+      if (config.auth.revoked === 'reconnect') gateway.revoke(what);
+    },
+  });
+  const state = { accepting: false };
+  const ready = (): boolean => state.accepting && pool.backends.some((backend) => backend.state === 'up');
+  const gateway = new Gateway(
+    {
+      eventPath: config.eventPath,
+      uploadPath: config.uploadPath,
+      namespace: config.namespace,
+      proxyOther: config.proxyOther,
+      payloadBytes: config.limits.payloadBytes,
+    },
+    gatewaySettings(config),
+    {
+      pool,
+      trusts: proxyAddr.compile([...config.trustedProxies]),
+      clock,
+      logger,
+      metrics,
+      ready,
+      annotationKey: annotationKey(config),
+      users: users.resolver,
+      sharedLimits: sharedLimits(config, users.budget, clock),
+    },
+  );
+  links?.setRules(rulesMessage(config));
+  if (links !== undefined) {
+    links.listener = {
+      workers: () => gateway.workersChanged(links.workers),
+      session: (token, cookie) => gateway.sessionChanged(token, cookie),
+      invalidated: (what) => users.invalidate(what),
+    };
+  }
+
+  // A worker that counts in code points may be sent up to four bytes for each.
+  const maxMessageBytes = config.limits.payloadBytes * 4;
+  const compression = config.compression === false ? undefined : config.compression;
+  const transport = await loadTransport(config.transport, { maxMessageBytes, compression }, logger);
+  void pool.start();
+  const link = links === undefined ? undefined : await opened('link.listen', config.link.listen, links.listen());
+  const { port } = await opened('listen', config.listen, transport.listen(config.listen, gateway));
+  state.accepting = true;
+
+  const stats = (): Stats => ({
+    name: config.name,
+    version: VERSION,
+    uptime: (clock.monotonic() - started) / 1000,
+    sessions: gateway.sessions,
+    queuedBytes: gateway.queuedBytes,
+    draining: !state.accepting,
+    backends: pool.backends.map(({ upstream, state: health, sessions }) => ({
+      url: upstream.url,
+      state: health,
+      sessions,
+    })),
+    links: (links?.workers ?? []).map(({ manifest, since }) => {
+      const { instance, host, pid, build, versions } = manifest;
+      return { instance, host, pid, build, versions, age: (clock.monotonic() - since) / 1000 };
+    }),
+  });
+  const health = (): DependencyHealth[] => [
+    ...pool.backends.map(({ upstream, state: health }) => {
+      // One of several workers may be away: the others carry its sessions.
+      const required = pool.backends.length === 1;
+      return { name: `backend ${upstream.url}`, state: health, required, detail: '' };
+    }),
+    ...(links === undefined ? [] : [linkHealth(links)]),
+    ...users.health(),
+  ];
+
+  return {
+    addresses: { listen: `http://${formatAddress({ ...config.listen, port })}`, link },
+    operator: {
+      ready,
+      health,
+      stats,
+      sessions: (limit) => gateway.summaries(limit),
+      closeSession: (id, reason) => gateway.closeSession(id, reason),
+      drain: parts.onDrainRequested,
+      invalidate: (what) => {
+        users.invalidate(what);
+        return users.resolver !== undefined;
+      },
+    },
+    reload(next) {
+      gateway.configure(gatewaySettings(next));
+      links?.setRules(rulesMessage(next));
+    },
+    unready() {
+      state.accepting = false;
+    },
+    async stop() {
+      state.accepting = false;
+      await gateway.drain(DRAIN_BOUND);
+      transport.stopListening();
+      await links?.close();
+      await users.close();
+      await source?.close?.();
+      pool.stop();
+      await transport.close();
+    },
+  };
+}
+
+function gatewaySettings(config: Config): GatewaySettings {
+  const { name, origins, tiers, limits, auth } = config;
+  return {
+    name,
+    origins,
+    limits,
+    asksWorkers: auth.source === 'companion',
+    cookie: auth.cookie,
+    loginUrl: auth.loginUrl,
+    shadow: tiers.shadow,
+    tiers: { mode: tiers.mode, rules: tiers.rules, resolve: tiers.resolve },
+  };
+}
+
+function rulesMessage({ tiers }: Config): RulesMessage {
+  const { mode, shadow, rules } = tiers;
+  return { mode, shadow, rules, resolve: tiers.resolve !== undefined, permissions: permissionsOf(tiers.rules) };
+}
+
+/** Keys in memory of each shared rate. */
+const MAX_SHARED_KEYS = 50_000;
+
+function sharedLimits(config: Config, budget: SharedBudget | undefined, clock: Clock): GatewayParts['sharedLimits'] {
+  const { addressEventsPerSecond, userEventsPerSecond } = config.limits;
+  const limits = (scope: string, perSecond: number): KeyedLimits | undefined => {
+    if (perSecond === 0) return undefined;
+    return new KeyedLimits({ limit: { perSecond, burst: 2 * perSecond }, scope, budget, clock, max: MAX_SHARED_KEYS });
+  };
+  return { address: limits('address', addressEventsPerSecond), user: limits('user', userEventsPerSecond) };
+}
+
+function annotationKey({ secret, previousSecrets }: Config): ReturnType<typeof keyring>['current'] | undefined {
+  return secret === undefined ? undefined : keyring(secret, previousSecrets, 'annotation').current;
+}
+
+function makeLinks(config: Config, parts: ComposeParts): LinkServer | undefined {
+  const { secret, previousSecrets, name } = config;
+  if (secret === undefined) {
+    parts.logger.warn(
+      {},
+      'no secret: workers cannot link and events are not annotated; set BRIDGEHEAD_SECRET here and in the workers',
+    );
+    return undefined;
+  }
+  const keys = keyring(secret, previousSecrets, 'link');
+  return linkServer({ listen: config.link.listen, name, instance: randomUUID() }, { ...parts, keys });
+}
+
+function linkHealth(links: LinkServer): DependencyHealth {
+  const { length } = links.workers;
+  const detail = length === 0 ? 'no worker has linked: tiers are observed only' : `${length} linked`;
+  return { name: 'links', state: length === 0 ? 'starting' : 'up', required: false, detail };
+}

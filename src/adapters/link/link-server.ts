@@ -1,0 +1,127 @@
+import { createServer, type Server, type Socket } from 'node:net';
+import { unlinkSync } from 'node:fs';
+import type { Clock } from '../../ports/clock.ts';
+import type { LinkEvents, LinkedWorker, LinkServer, RulesMessage } from '../../ports/links.ts';
+import type { Logger } from '../../ports/logger.ts';
+import type { Metrics } from '../../ports/metrics.ts';
+import type { Keyring } from '../../protocol/keys.ts';
+import { WorkerLink, type LinkIdentity } from './worker-link.ts';
+
+export interface LinkServerOptions {
+  /** `host:port`, or `unix:` and a path. */
+  readonly listen: { readonly host: string; readonly port: number } | { readonly path: string };
+  /** The deployment's name, and this sidecar's own id. */
+  readonly name: string;
+  readonly instance: string;
+}
+
+/** A replica may lag behind by as much as this. Milliseconds. */
+const PRIMARY_AFTER_INVALIDATION = 30_000;
+/** Links at once; a deployment has a few dozen workers. */
+const MAX_LINKS = 1_000;
+
+/** Accepts workers' links (docs/PROTOCOL.md, "Link"). */
+export function linkServer(
+  options: LinkServerOptions,
+  parts: { keys: Keyring; clock: Clock; logger: Logger; metrics: Metrics },
+): LinkServer {
+  const { logger, metrics } = parts;
+  const identity: LinkIdentity = { name: options.name, instance: options.instance, keys: parts.keys };
+  const links = new Set<WorkerLink>();
+  let rules: { readonly version: number; readonly message: RulesMessage } | undefined;
+
+  let listener: LinkEvents = { workers: () => undefined, session: () => undefined, invalidated: () => undefined };
+  let turn = 0;
+  let primaryUntil = -Infinity;
+
+  const accept = (socket: Socket): void => {
+    const peer = socket.remoteAddress ?? 'unix socket';
+    const link: WorkerLink = new WorkerLink(socket, identity, parts, {
+      ready: (worker) => {
+        metrics.linkState('up');
+        logger.info(aboutWorker(worker), 'worker linked');
+        if (rules !== undefined) link.sendRules(rules.version, rules.message);
+        listener.workers();
+      },
+      changed: () => listener.workers(),
+      session: (token, cookie) => listener.session(token, cookie),
+      invalidated: (what) => listener.invalidated(what),
+      refused: (code, reason) => {
+        metrics.linkState('refused');
+        logger.warn({ peer, code, reason }, 'link refused');
+      },
+      closed: (worker, reason) => {
+        links.delete(link);
+        if (worker === undefined) return;
+        metrics.linkState('down');
+        logger.warn({ ...aboutWorker(worker), reason }, 'worker unlinked');
+        listener.workers();
+      },
+    });
+    links.add(link);
+  };
+  const server = createServer({ noDelay: true, keepAlive: true }, accept);
+  server.maxConnections = MAX_LINKS;
+
+  return {
+    listen: () => listening(server, options.listen),
+    get workers() {
+      return [...links].map((link) => link.worker).filter((worker) => worker !== undefined);
+    },
+    setRules(message) {
+      rules = { version: (rules?.version ?? 0) + 1, message };
+      for (const link of links) if (link.worker !== undefined) link.sendRules(rules.version, message);
+    },
+    set listener(next: LinkEvents) {
+      listener = next;
+    },
+    invalidated: () => {
+      primaryUntil = parts.clock.monotonic() + PRIMARY_AFTER_INVALIDATION;
+    },
+    async resolve(cookie, signal) {
+      const primary = parts.clock.monotonic() < primaryUntil;
+      const able = [...links].filter((link) => link.worker?.manifest.auth === true);
+      // The next in turn, and one more where that one is lost or says it cannot.
+      for (let tries = 0; tries < Math.min(2, able.length); tries++) {
+        const result = await able[turn++ % able.length]?.ask(cookie, primary, signal);
+        if (result !== undefined && result.kind !== 'unavailable') return result;
+        if (signal.aborted) break;
+      }
+      return { kind: 'unavailable', cause: able.length === 0 ? 'no worker is linked' : 'no worker could tell' };
+    },
+    async close() {
+      const closed = new Promise<void>((resolve) => void server.close(() => resolve()));
+      for (const link of links) link.leave('shutting down');
+      await closed;
+    },
+  };
+}
+
+function aboutWorker({ manifest }: LinkedWorker): object {
+  const { instance, host, pid, build, versions } = manifest;
+  return { worker: instance, host, workerPid: pid, build, reflex: versions['reflex'] ?? null };
+}
+
+function listening(server: Server, listen: LinkServerOptions['listen']): Promise<string> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    // A socket file that a killed process left behind would keep this one from listening.
+    if ('path' in listen) removeStaleSocket(listen.path);
+    server.listen(listen, () => {
+      server.removeListener('error', reject);
+      const address = server.address();
+      if (typeof address === 'object' && address !== null) {
+        const host = address.family === 'IPv6' ? `[${address.address}]` : address.address;
+        resolve(`tcp://${host}:${address.port}`);
+      } else resolve(`unix:${address ?? ''}`);
+    });
+  });
+}
+
+function removeStaleSocket(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch {
+    // There is none.
+  }
+}

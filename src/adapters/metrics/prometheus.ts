@@ -1,0 +1,162 @@
+import { collectDefaultMetrics, type Metric, Registry } from 'prom-client';
+import type { Metrics } from '../../ports/index.ts';
+import { BOUNDS, type Durations } from './durations.ts';
+import { EVENT_TIERS, Figures, type MetricsSnapshot, type Tally } from './figures.ts';
+
+export interface PrometheusOptions {
+  /** Before every name; default `bridgehead_`. */
+  readonly prefix?: string;
+  /** Default: a registry of its own. */
+  readonly register?: Registry;
+}
+
+export interface PrometheusMetrics extends Metrics {
+  readonly register: Registry;
+  /** The exposition format, `register.contentType`. */
+  text(): Promise<string>;
+  snapshot(): MetricsSnapshot;
+}
+
+interface Value {
+  readonly labels: Readonly<Record<string, string>>;
+  readonly value: number;
+  readonly metricName?: string;
+}
+
+type Expose = (
+  type: 'counter' | 'gauge' | 'histogram',
+  name: string,
+  help: string,
+  read: () => readonly Value[],
+) => void;
+
+/**
+ * prom-client shows the figures, it does not count them: values are read when a scrape asks, so that an event costs
+ * additions on plain fields.
+ */
+export function prometheusMetrics(options: PrometheusOptions = {}): PrometheusMetrics {
+  const { prefix = 'bridgehead_', register = new Registry() } = options;
+  const figures = new Figures();
+  collectDefaultMetrics({ register, prefix });
+  const expose: Expose = (type, name, help, read) => {
+    // What a registry asks of a metric; prom-client's own classes could only be filled by counting.
+    const facts = { name: prefix + name, help, type, aggregator: 'sum' };
+    const get = () => Promise.resolve({ ...facts, values: read() });
+    register.registerMetric({ ...facts, get, reset: () => undefined } as unknown as Metric);
+  };
+  exposeEvents(figures, expose, prefix);
+  exposeSessions(figures, expose);
+  exposeTraffic(figures, expose, prefix);
+  return Object.assign(figures, { register, text: () => register.metrics() });
+}
+
+function exposeEvents(figures: Figures, expose: Expose, prefix: string): void {
+  expose('counter', 'events_total', 'Events handed on, by tier.', () =>
+    [...figures.handlers.values()].flatMap((meter) =>
+      EVENT_TIERS.filter((tier) => meter[tier] > 0).map((tier) => ({
+        labels: { state: meter.state, handler: meter.handler, tier },
+        value: meter[tier],
+      })),
+    ),
+  );
+  expose(
+    'histogram',
+    'first_update_seconds',
+    'From the arrival of an event to the first update of its session after it.',
+    () =>
+      [...figures.handlers.values()].flatMap(({ state, handler, firstUpdates }) =>
+        histogram(`${prefix}first_update_seconds`, { state, handler }, firstUpdates),
+      ),
+  );
+  expose('counter', 'events_lost_total', 'Events that were not handed on.', tally('reason', figures.losses));
+  expose(
+    'counter',
+    'events_delayed_total',
+    'Events that waited for their rate limit.',
+    plain(() => figures.delayed),
+  );
+  expose(
+    'counter',
+    'annotations_total',
+    'Annotations made.',
+    plain(() => figures.annotations),
+  );
+  expose(
+    'counter',
+    'forged_annotations_total',
+    'Client-made annotations removed.',
+    plain(() => figures.forged),
+  );
+  expose(
+    'counter',
+    'resolver_errors_total',
+    'Times the configured resolve function threw or gave no tier.',
+    plain(() => figures.resolverErrors),
+  );
+}
+
+function exposeSessions(figures: Figures, expose: Expose): void {
+  expose(
+    'gauge',
+    'sessions',
+    'Sessions that are open.',
+    plain(() => figures.opened.total() - figures.closed.total()),
+  );
+  expose('counter', 'sessions_opened_total', 'Sessions opened.', tally('transport', figures.opened));
+  expose('counter', 'sessions_closed_total', 'Sessions closed.', tally('reason', figures.closed));
+  expose('counter', 'refusals_total', 'Requests and upgrades turned away.', tally('reason', figures.refusals));
+}
+
+function exposeTraffic(figures: Figures, expose: Expose, prefix: string): void {
+  expose('counter', 'client_bytes_total', "Bytes of messages on the clients' side.", () => [
+    { labels: { direction: 'in' }, value: figures.clientBytesIn },
+    { labels: { direction: 'out' }, value: figures.clientBytesOut },
+  ]);
+  expose('counter', 'uploads_total', 'Uploads.', tally('result', figures.uploads));
+  expose(
+    'counter',
+    'upload_bytes_total',
+    'Bytes of uploads.',
+    plain(() => figures.uploadBytes),
+  );
+  expose('counter', 'upstream_connects_total', 'Connections opened to workers.', tally('result', figures.connects));
+  expose('histogram', 'upstream_connect_seconds', 'Time to connect to a worker, also where it failed.', () =>
+    histogram(`${prefix}upstream_connect_seconds`, {}, figures.connectDurations),
+  );
+  expose(
+    'counter',
+    'access_refusals_total',
+    'Events refused by an access rule.',
+    tally('verdict', figures.accessRefusals),
+  );
+  expose('counter', 'auth_lookups_total', 'Where the users of events were found.', tally('where', figures.authLookups));
+  expose('counter', 'link_events_total', 'Links proved, lost and refused.', tally('event', figures.links));
+  expose(
+    'gauge',
+    'links',
+    'Workers that hold a link.',
+    plain(() => figures.links.count('up') - figures.links.count('down')),
+  );
+}
+
+function plain(read: () => number): () => readonly Value[] {
+  return () => [{ labels: {}, value: read() }];
+}
+
+function tally(label: string, { counts }: Tally): () => readonly Value[] {
+  return () => [...counts].map(([name, value]) => ({ labels: { [label]: name }, value }));
+}
+
+function histogram(name: string, labels: Readonly<Record<string, string>>, durations: Durations): Value[] {
+  let cumulated = 0;
+  const buckets = [...BOUNDS, '+Inf'].map((bound, index) => {
+    cumulated += durations.counts[index] ?? 0;
+    return { metricName: `${name}_bucket`, labels: { ...labels, le: String(bound) }, value: cumulated };
+  });
+  if (cumulated === 0) return [];
+  return [
+    ...buckets,
+    { metricName: `${name}_sum`, labels, value: durations.sum },
+    { metricName: `${name}_count`, labels, value: cumulated },
+  ];
+}

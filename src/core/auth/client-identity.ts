@@ -1,0 +1,85 @@
+import { userKey, type AuthAnswer, type AuthResult, type Invalidation } from '../../ports/auth.ts';
+import type { Clock } from '../../ports/clock.ts';
+import { sessionHash } from '../../protocol/keys.ts';
+import { cookieValue } from '../http/cookies.ts';
+import type { UserResolver } from './user-resolver.ts';
+
+/** How long an answer that no cache keeps may be used for the event that asked for it. Milliseconds. */
+const FRESH = 2_000;
+
+/** Who one tab belongs to, by its session cookie: the handshake's, until a handler logs it in or out. */
+export class ClientIdentity {
+  readonly #header: string | undefined;
+  #override: { readonly cookie: string | undefined } | undefined;
+  #current: { readonly name: string; readonly cookie: string | undefined; readonly hash: string } | undefined;
+  #lastUser: string | undefined;
+  #fresh: { readonly hash: string; readonly result: AuthResult; readonly until: number } | undefined;
+
+  /** `header`: the Cookie header of the handshake. */
+  constructor(header: string | undefined) {
+    this.#header = header;
+  }
+
+  /** Hash of the session cookie of this name; empty where the client has none. */
+  session(cookieName: string): string {
+    return this.#read(cookieName).hash;
+  }
+
+  /** A handler logged this tab in, or out (null): from the next event on that is who it is. */
+  setSession(cookie: string | null): void {
+    this.#override = { cookie: cookie ?? undefined };
+    this.#lastUser = undefined;
+    this.#current = undefined;
+    this.#fresh = undefined;
+  }
+
+  /** The user it was last known to be, as `userKey` writes it. */
+  get user(): string | undefined {
+    return this.#lastUser;
+  }
+
+  /** Whether an invalidation is about this session, or the user it was last known to be. */
+  concerns(what: Invalidation, cookieName: string): boolean {
+    const { hash } = this.#read(cookieName);
+    if (hash === '') return false;
+    if ('all' in what) return true;
+    return 'session' in what ? what.session === hash : what.user === this.#lastUser;
+  }
+
+  /** The answer if it is at hand, else undefined: then `find` gets it. */
+  known(users: UserResolver, cookieName: string, clock: Clock): AuthResult | undefined {
+    const { cookie, hash } = this.#read(cookieName);
+    if (cookie === undefined) return anonymous(clock);
+    const fresh = this.#fresh;
+    if (fresh?.hash === hash && clock.monotonic() < fresh.until) {
+      this.#fresh = undefined;
+      return this.#remember(fresh.result);
+    }
+    return this.#remember(users.peek(hash));
+  }
+
+  /** Asks; the next `known` has the answer. Never rejects. */
+  async find(users: UserResolver, cookieName: string, clock: Clock): Promise<void> {
+    const { cookie, hash } = this.#read(cookieName);
+    if (cookie === undefined) return;
+    const result = await users.resolve(hash, cookie);
+    this.#fresh = { hash, result, until: clock.monotonic() + FRESH };
+  }
+
+  #remember<T extends AuthResult | undefined>(result: T): T {
+    if (result?.kind === 'user') this.#lastUser = userKey(result.user);
+    return result;
+  }
+
+  #read(name: string): { readonly cookie: string | undefined; readonly hash: string } {
+    if (this.#current?.name === name) return this.#current;
+    const found = this.#override === undefined ? cookieValue(this.#header, name) : this.#override.cookie;
+    const cookie = found === '' ? undefined : found;
+    this.#current = { name, cookie, hash: sessionHash(cookie) };
+    return this.#current;
+  }
+}
+
+function anonymous(clock: Clock): AuthAnswer {
+  return { kind: 'anonymous', at: clock.now() };
+}

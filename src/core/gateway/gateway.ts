@@ -1,0 +1,265 @@
+import type { Invalidation } from '../../ports/auth.ts';
+import type { Clock } from '../../ports/clock.ts';
+import type { LinkedWorker } from '../../ports/links.ts';
+import type { Logger } from '../../ports/logger.ts';
+import type { Metrics, SessionCloseReason } from '../../ports/metrics.ts';
+import type { SessionSummary } from '../../ports/operator.ts';
+import type { HttpExchange, TransportHandler, UpgradeRequest } from '../../ports/transport.ts';
+import { CloseCode } from '../../protocol/close-code.ts';
+import { tokenHash, type Key } from '../../protocol/keys.ts';
+import type { UserResolver } from '../auth/user-resolver.ts';
+import type { BackendPool } from '../backends/backend-pool.ts';
+import type { TrustsProxy } from '../http/forwarded.ts';
+import { clientToken, parseTarget } from '../http/query.ts';
+import { refuseUpgrade, respondError } from '../http/respond.ts';
+import { QueueBudget } from '../relay/inbound-queue.ts';
+import type { RelayContext, SessionLimits } from '../relay/relay-context.ts';
+import { Admission } from './admission.ts';
+import { EventEndpoint } from './event-endpoint.ts';
+import { HttpProxy } from './http-proxy.ts';
+import { SessionRegistry } from './session-registry.ts';
+import { Uploads } from './uploads.ts';
+import { WorkerKnowledge, type KnowledgeOptions } from './worker-knowledge.ts';
+import { proxyWebSocket } from './websocket-proxy.ts';
+
+/** Fixed while the process runs. */
+export interface GatewayOptions {
+  readonly eventPath: string;
+  readonly uploadPath: string;
+  readonly namespace: string;
+  readonly proxyOther: boolean;
+  /** Largest message of a client, in code points; a worker that announces less is heeded. */
+  readonly payloadBytes: number;
+}
+
+export interface GatewayLimits extends SessionLimits {
+  readonly sessions: number;
+  readonly handshakesPerSecond: number;
+  readonly totalQueueBytes: number;
+  readonly uploadBytes: number;
+}
+
+/** What a reload may change. */
+export interface GatewaySettings extends KnowledgeOptions {
+  readonly limits: GatewayLimits;
+  /** Unset: the app's own, by its manifest. */
+  readonly cookie: string | undefined;
+  readonly loginUrl: string | undefined;
+}
+
+export interface GatewayParts {
+  readonly pool: BackendPool;
+  readonly trusts: TrustsProxy;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+  readonly annotationKey: Key | undefined;
+  /** undefined: users are not resolved here. */
+  readonly users: UserResolver | undefined;
+  readonly sharedLimits: RelayContext['shared'];
+  /** Whether a balancer should send traffic here. */
+  readonly ready: () => boolean;
+}
+
+const DEFAULT_LOGIN_URL = '/login';
+const DOT_SEGMENTS = 'The path must not have dot segments.';
+/** How often a drain looks whether everything is done. Milliseconds. */
+const DRAIN_STEP = 20;
+
+/** Everything behind the main listener: routes requests, holds the sessions, and ends them in order. */
+export class Gateway implements TransportHandler {
+  readonly #options: GatewayOptions;
+  readonly #parts: GatewayParts;
+  readonly #registry = new SessionRegistry();
+  readonly #knowledge: WorkerKnowledge;
+  readonly #budget: QueueBudget;
+  readonly #events: EventEndpoint;
+  readonly #uploads: Uploads;
+  readonly #proxy: HttpProxy;
+  readonly #context: RelayContext;
+  #settings: GatewaySettings;
+  #draining = false;
+
+  constructor(options: GatewayOptions, settings: GatewaySettings, parts: GatewayParts) {
+    this.#options = options;
+    this.#settings = settings;
+    this.#parts = parts;
+    this.#knowledge = new WorkerKnowledge(settings, parts);
+    this.#budget = new QueueBudget(settings.limits.totalQueueBytes);
+    this.#proxy = new HttpProxy(parts);
+    this.#context = this.#relayContext();
+    const admission = new Admission(() => this.#admissionState(), parts);
+    const context = this.#context;
+    const forward = (exchange: HttpExchange): void => void this.#forward(exchange);
+    this.#events = new EventEndpoint({ ...parts, context, registry: this.#registry, admission, forward });
+    const maxBytes = (): number => this.#settings.limits.uploadBytes;
+    this.#uploads = new Uploads({ ...parts, context, proxy: this.#proxy, admission, maxBytes });
+  }
+
+  get sessions(): number {
+    return this.#registry.size;
+  }
+
+  get queuedBytes(): number {
+    return this.#budget.used;
+  }
+
+  configure(settings: GatewaySettings): void {
+    this.#settings = settings;
+    this.#budget.limit = settings.limits.totalQueueBytes;
+    this.#knowledge.configure(settings);
+  }
+
+  workersChanged(workers: readonly LinkedWorker[]): void {
+    this.#knowledge.workersChanged(workers);
+  }
+
+  /** A handler in a worker logged the tab with this token hash in, or out (null). */
+  sessionChanged(token: string, cookie: string | null): void {
+    for (const session of this.#registry.values()) {
+      if (session.token !== '' && tokenHash(session.token) === token) session.setSession(cookie);
+    }
+  }
+
+  /** Closes the transports of those whom an invalidation concerns: they come back at once and hydrate as who they are now. */
+  revoke(what: Invalidation): void {
+    const cookie = this.#knowledge.users?.cookie;
+    if (cookie === undefined) return;
+    for (const session of this.#registry.values()) {
+      if (session.concerns(what, cookie)) session.close('revoked', CloseCode.serviceRestart);
+    }
+  }
+
+  request(exchange: HttpExchange): void {
+    const { path } = parseTarget(exchange.head.target);
+    const { method } = exchange.head;
+    const { eventPath, uploadPath, proxyOther } = this.#options;
+    if (path.startsWith('/_bridgehead/')) return this.#own(exchange, path);
+    if (path === eventPath || path === `${eventPath}/`) return this.#events.request(exchange);
+    if (hasDotSegment(path)) return respondError(exchange, 400, 'bad_request', DOT_SEGMENTS);
+    if (path === uploadPath || path === `${uploadPath}/`) {
+      if (method === 'POST') return void this.#uploads.post(exchange);
+      if (method === 'OPTIONS') return void this.#forward(exchange);
+    }
+    const isFile = path.startsWith(`${uploadPath}/`) && (method === 'GET' || method === 'HEAD');
+    if (isFile || proxyOther) return void this.#forward(exchange);
+    respondError(
+      exchange,
+      404,
+      'not_found',
+      'Nothing is served here; set proxyOther to pass other paths to the backend.',
+    );
+  }
+
+  upgrade(request: UpgradeRequest): void {
+    const { path, query } = parseTarget(request.head.target);
+    const { eventPath, proxyOther } = this.#options;
+    if (path === eventPath || path === `${eventPath}/`) return this.#events.upgrade(request);
+    if (hasDotSegment(path)) return refuseUpgrade(request, 400, 'bad_request', DOT_SEGMENTS);
+    const backend = proxyOther ? this.#parts.pool.forToken(clientToken(query)) : undefined;
+    if (backend === undefined) return refuseUpgrade(request, 404, 'not_found', 'No WebSocket is served here.');
+    void proxyWebSocket(request, backend.upstream, this.#parts);
+  }
+
+  summaries(limit: number): SessionSummary[] {
+    const newest = [...this.#registry.values()].slice(-limit).toReversed();
+    return newest.map((session) => session.summary());
+  }
+
+  closeSession(id: string, reason: SessionCloseReason): boolean {
+    const session = this.#registry.find(id);
+    session?.close(reason, CloseCode.policyViolation);
+    return session !== undefined;
+  }
+
+  /** From now on new sessions get 503. */
+  beginDrain(): void {
+    this.#draining = true;
+  }
+
+  /** Waits at most `bound` milliseconds for what is under way, then closes every transport: never a Socket.IO DISCONNECT. */
+  async drain(bound: number): Promise<void> {
+    this.beginDrain();
+    const { clock } = this.#parts;
+    const deadline = clock.monotonic() + bound;
+    while (this.#busy() && clock.monotonic() < deadline) await sleep(clock, DRAIN_STEP);
+    for (const session of this.#registry.values()) session.close('draining', CloseCode.serviceRestart);
+  }
+
+  #busy(): boolean {
+    if (this.#proxy.active > 0) return true;
+    for (const session of this.#registry.values()) if (session.busy) return true;
+    return false;
+  }
+
+  #own(exchange: HttpExchange, path: string): void {
+    if (path !== '/_bridgehead/ready') return respondError(exchange, 404, 'not_found', 'Nothing is served here.');
+    const ready = this.#parts.ready() && !this.#draining;
+    const headers = { 'content-type': 'text/plain', 'cache-control': 'no-store' };
+    exchange.respond(ready ? 200 : 503, headers, ready ? 'ready\n' : 'not ready\n');
+  }
+
+  async #forward(exchange: HttpExchange): Promise<void> {
+    const { query } = parseTarget(exchange.head.target);
+    const backend = this.#parts.pool.forToken(clientToken(query));
+    if (backend === undefined) return respondError(exchange, 502, 'upstream_unavailable', 'There is no backend.');
+    await this.#proxy.forward(exchange, { upstream: backend.upstream, maxBytes: this.#settings.limits.uploadBytes });
+  }
+
+  #admissionState(): ReturnType<ConstructorParameters<typeof Admission>[0]> {
+    const { limits } = this.#settings;
+    return {
+      draining: this.#draining,
+      sessions: this.#registry.size,
+      maxSessions: limits.sessions,
+      handshakesPerSecond: limits.handshakesPerSecond,
+      origins: this.#knowledge.origins,
+    };
+  }
+
+  #relayContext(): RelayContext {
+    const { namespace, payloadBytes } = this.#options;
+    const { pool, clock, metrics } = this.#parts;
+    const knowledge = this.#knowledge;
+    const settings = (): GatewaySettings => this.#settings;
+    return {
+      namespace,
+      updatePrefix: Buffer.from(`42${namespace === '/' ? '' : `${namespace},`}["event"`),
+      budget: this.#budget,
+      shared: this.#parts.sharedLimits,
+      channels: pool,
+      clock,
+      metrics,
+      get maxPayload() {
+        return Math.min(payloadBytes, pool.maxPayload);
+      },
+      get limits() {
+        return settings().limits;
+      },
+      get tiers() {
+        return knowledge.tiers;
+      },
+      get annotator() {
+        return knowledge.annotator;
+      },
+      get users() {
+        return knowledge.users;
+      },
+      get workerEnforces() {
+        return knowledge.workerEnforces;
+      },
+      get loginUrl() {
+        return settings().loginUrl ?? knowledge.manifest?.loginUrl ?? DEFAULT_LOGIN_URL;
+      },
+    };
+  }
+}
+
+/** A worker may resolve them, decoded or not, and then a path that begins well ends elsewhere. */
+function hasDotSegment(path: string): boolean {
+  return /(^|\/|\\|%2f|%5c)(\.|%2e){1,2}(\/|\\|%2f|%5c|$)/i.test(path);
+}
+
+function sleep(clock: Clock, milliseconds: number): Promise<void> {
+  return new Promise((resolve) => void clock.setTimeout(resolve, milliseconds));
+}

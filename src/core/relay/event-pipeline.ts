@@ -1,0 +1,127 @@
+import type { AuthResult } from '../../ports/auth.ts';
+import type { ClientToken } from '../../protocol/brand.ts';
+import { exceedsCodePoints } from '../../protocol/engine-io.ts';
+import { tokenHash } from '../../protocol/keys.ts';
+import { insertAnnotation, parseReflexPacket, stripAnnotation, type ReflexEvent } from '../../protocol/reflex-event.ts';
+import { encodeConnectError, SocketPacket, type PacketHeader } from '../../protocol/socket-io.ts';
+import { checkAccess, strictest, type Verdict } from '../access/access-policy.ts';
+import { refusalUpdate } from '../access/refusal-update.ts';
+import type { ClientIdentity } from '../auth/client-identity.ts';
+import type { Decision } from '../tiers/tier-resolver.ts';
+import type { Note } from './annotator.ts';
+import type { ClientInfo } from './client-info.ts';
+import type { LatencyWatch } from './latency-watch.ts';
+import type { RelayContext } from './relay-context.ts';
+
+/** What becomes of a packet on its way up. A text is handed on: the packet itself where nothing had to change. */
+export type Prepared =
+  | string
+  /** It must not pass, and the session with it. */
+  | { readonly kind: 'invalid' }
+  /** The edge answers the client instead; the worker sees nothing. */
+  | { readonly kind: 'refused'; readonly answer: string }
+  /** The user must be found first: try again after `until`, which never rejects. */
+  | { readonly kind: 'wait'; readonly until: Promise<void> };
+
+const INVALID: Prepared = { kind: 'invalid' };
+const UNKNOWN: AuthResult = { kind: 'unavailable', cause: 'no source' };
+
+/** Parse, tier, user, access, strip, annotate. One for each session. */
+export class EventPipeline {
+  readonly identity: ClientIdentity;
+  readonly #context: RelayContext;
+  readonly #client: ClientInfo;
+  readonly #latency: LatencyWatch;
+  #tokenHash: string | undefined;
+  /** Events that went through. */
+  count = 0;
+
+  constructor(context: RelayContext, client: ClientInfo, identity: ClientIdentity, latency: LatencyWatch) {
+    this.#context = context;
+    this.#client = client;
+    this.identity = identity;
+    this.#latency = latency;
+  }
+
+  /** Called as the packet is handed to the worker, so that an annotation never waits. `accepted`: code points it takes. */
+  prepare(packet: string, header: PacketHeader, accepted: number): Prepared {
+    if (header.namespace !== this.#context.namespace) return packet;
+    const parsed = parseReflexPacket(packet, header);
+    switch (parsed.kind) {
+      case 'invalid':
+        return INVALID;
+      case 'other':
+        return packet;
+      case 'event':
+        return this.#event(packet, parsed.event, header, accepted);
+    }
+  }
+
+  #event(packet: string, event: ReflexEvent, header: PacketHeader, accepted: number): Prepared {
+    const { tiers, metrics, users, clock } = this.#context;
+    const decision = tiers.decide(event, this.#client);
+    const user = this.#user(decision);
+    if (user === 'wait') {
+      if (users === undefined) return INVALID;
+      return { kind: 'wait', until: this.identity.find(users.resolver, users.cookie, clock) };
+    }
+    // The hydrate is never refused: without it there is no page to say why. Everything else in CONNECT is an event like any.
+    const access = HYDRATE.test(event.name) ? [] : decision.access;
+    const verdict = checkAccess(access, user ?? UNKNOWN);
+    if (verdict !== 'allow' && !(verdict === 'unknown' && this.#canDelegate(accepted, packet))) {
+      return this.#refuse(verdict, event, header);
+    }
+    decision.meter.event(decision.tier);
+    this.count++;
+    this.#latency.begin(decision.meter, clock.monotonic());
+    if (event.forged) metrics.forgedAnnotation();
+    const clean = event.forged ? stripAnnotation(packet, event) : packet;
+    const rule = verdict === 'unknown' ? strictest(access) : undefined;
+    return this.#annotated(clean, event, { ...noteOf(decision, user), ...(rule !== undefined && { rule }) }, accepted);
+  }
+
+  /** undefined: nobody asked, since nobody needs to know. */
+  #user(decision: Decision): AuthResult | 'wait' | undefined {
+    const { users, clock } = this.#context;
+    if (decision.tier === 'none' && decision.access.length === 0) return undefined;
+    if (users === undefined) return undefined;
+    return this.identity.known(users.resolver, users.cookie, clock) ?? 'wait';
+  }
+
+  /** Whether the worker can be told to enforce the rule itself. */
+  #canDelegate(accepted: number, packet: string): boolean {
+    return this.#context.workerEnforces && packet.length + MAX_ANNOTATION <= accepted;
+  }
+
+  #refuse(verdict: Exclude<Verdict, 'allow'>, event: ReflexEvent, header: PacketHeader): Prepared {
+    const { namespace, loginUrl, metrics } = this.#context;
+    metrics.accessRefused(verdict);
+    if (header.type === SocketPacket.connect) {
+      return { kind: 'refused', answer: encodeConnectError(namespace, 'This event may not run.') };
+    }
+    return { kind: 'refused', answer: refusalUpdate(verdict, { namespace, loginUrl, path: event.path }) };
+  }
+
+  #annotated(packet: string, event: ReflexEvent, note: Note, accepted: number): string {
+    const { annotator, metrics } = this.#context;
+    if (annotator === undefined) return packet;
+    this.#tokenHash ??= tokenHash(this.#client.token satisfies ClientToken);
+    const session = annotator.cookie === null ? '' : this.identity.session(annotator.cookie);
+    const annotation = annotator.annotate({ token: this.#tokenHash, session }, event.name, note);
+    const annotated = insertAnnotation(packet, event, annotation);
+    if (exceedsCodePoints(annotated, accepted)) return packet;
+    metrics.annotated();
+    return annotated;
+  }
+}
+
+/** What a page begins with: a handler of Reflex's own root state, whose name has no dot. */
+const HYDRATE = /^[^.]+\.hydrate(_and_load)?$/;
+/** No annotation is longer: payload, mac and the key around them. Characters. */
+const MAX_ANNOTATION = 8_400;
+
+function noteOf({ tier }: Decision, user: AuthResult | undefined): Note {
+  if (tier === 'none' || user === undefined || user.kind === 'unavailable') return { tier };
+  if (user.kind === 'anonymous') return { tier, user: null };
+  return { tier, user: user.user, ...(user.expires !== undefined && { expires: user.expires }) };
+}

@@ -1,0 +1,76 @@
+import type { TierRule } from '../../ports/tiers.ts';
+import { looseSpelling } from './event-name.ts';
+import { compileGlob, type Glob } from './glob.ts';
+
+interface CompiledRule {
+  readonly index: number;
+  readonly rule: TierRule;
+  readonly state: Glob | undefined;
+  readonly handler: Glob | undefined;
+  readonly path: Glob | undefined;
+}
+
+/** What the table says of a state's handler, whatever page it is on. */
+export interface RuleMatch {
+  /** The first rule without a path. */
+  readonly first: TierRule | undefined;
+  /** Rules with a path, to be tried for each event: they only raise. */
+  readonly withPath: readonly { readonly path: Glob; readonly rule: TierRule }[];
+}
+
+/** State names are the client's word: past this many the memory of them starts anew. */
+const MAX_STATES = 10_000;
+
+/**
+ * The compiled rules. All of them are tried once for each state; of a state's handlers each then meets only the rules that fit
+ * the state, so that a thousand rules cost a new handler a microsecond. `loose`: class names are guessed (no manifest), and
+ * compared without case and underscores.
+ */
+export class RuleTable {
+  readonly #rules: CompiledRule[] = [];
+  /** Rules that name one handler of whatever state: often one for each handler, so they are looked up. */
+  readonly #ofHandler = new Map<string, CompiledRule>();
+  readonly #ofState = new Map<string, readonly CompiledRule[]>();
+  readonly #spell: (text: string) => string;
+
+  constructor(rules: readonly TierRule[], options: { readonly loose: boolean }) {
+    this.#spell = options.loose ? looseSpelling : (text) => text;
+    for (const [index, rule] of rules.entries()) this.#add(this.#compile(rule, index));
+  }
+
+  #compile(rule: TierRule, index: number): CompiledRule {
+    const state = rule.state === undefined ? undefined : this.#spell(rule.state);
+    return { index, rule, state: glob(state), handler: glob(rule.handler), path: glob(rule.path) };
+  }
+
+  #add(compiled: CompiledRule): void {
+    const { state, handler, path } = compiled;
+    const isLookedUp = state === undefined && path === undefined && handler?.exact === true;
+    if (!isLookedUp) this.#rules.push(compiled);
+    else if (!this.#ofHandler.has(handler.prefix)) this.#ofHandler.set(handler.prefix, compiled);
+  }
+
+  match(stateClass: string, handler: string): RuleMatch {
+    const fitting = this.#fitting(stateClass).filter((rule) => rule.handler?.matches(handler) ?? true);
+    const named = this.#ofHandler.get(handler);
+    const found = fitting.find(({ path }) => path === undefined);
+    const first = named === undefined || (found !== undefined && found.index < named.index) ? found : named;
+    const withPath = fitting.flatMap(({ path, rule }) => (path === undefined ? [] : [{ path, rule }]));
+    return { first: first?.rule, withPath };
+  }
+
+  /** The rules that fit a state, in their order. */
+  #fitting(stateClass: string): readonly CompiledRule[] {
+    const known = this.#ofState.get(stateClass);
+    if (known !== undefined) return known;
+    const spelled = this.#spell(stateClass);
+    const fitting = this.#rules.filter(({ state }) => state?.matches(spelled) ?? true);
+    if (this.#ofState.size >= MAX_STATES) this.#ofState.clear();
+    this.#ofState.set(stateClass, fitting);
+    return fitting;
+  }
+}
+
+function glob(pattern: string | undefined): Glob | undefined {
+  return pattern === undefined ? undefined : compileGlob(pattern);
+}

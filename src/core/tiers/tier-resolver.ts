@@ -1,0 +1,156 @@
+import type { HandlerMeter, Metrics } from '../../ports/metrics.ts';
+import type { Logger } from '../../ports/logger.ts';
+import type { Access, ResolveFunction, ResolvableSession, TierMode, TierRule } from '../../ports/tiers.ts';
+import type { Manifest, ManifestState } from '../../protocol/manifest.ts';
+import type { ReflexEvent } from '../../protocol/reflex-event.ts';
+import { isTier, raiseTier, type Tier } from '../../protocol/tier.ts';
+import { guessStateClass, splitEventName } from './event-name.ts';
+import { RuleTable, type RuleMatch } from './rule-table.ts';
+
+export interface TierOptions {
+  readonly mode: TierMode;
+  readonly rules: readonly TierRule[];
+  readonly resolve: ResolveFunction | undefined;
+}
+
+/** What said so. `app`: the app's own resolver will, in the worker. */
+export type TierSource = 'resolve' | 'rule' | 'app' | 'class' | 'mode';
+
+export interface Decision {
+  /** `worker`: left to the app's own resolver. */
+  readonly tier: Tier | 'worker';
+  readonly source: TierSource;
+  /** What the rules ask of the user, all of it. */
+  readonly access: readonly Access[];
+  readonly meter: HandlerMeter;
+}
+
+/** What is known of a name, whatever event carries it. */
+interface NamedHandler {
+  readonly stateClass: string;
+  readonly handler: string;
+  readonly upload: boolean;
+  readonly base: { readonly tier: Tier | 'worker'; readonly source: TierSource };
+  readonly access: readonly Access[];
+  readonly withPath: RuleMatch['withPath'];
+  readonly meter: HandlerMeter;
+}
+
+/** Names are the client's: past this many the memory of them starts anew. */
+const MAX_NAMES = 10_000;
+/** Names longer than this are no handler's, and are looked up by their beginning. Characters. */
+const MAX_NAME_LENGTH = 2_048;
+const MAX_FAULTY = 1_000;
+const OTHER = 'other';
+
+export interface TierResolverParts {
+  readonly options: TierOptions;
+  /** undefined: no linked worker told of itself. */
+  readonly manifest: Manifest | undefined;
+  readonly metrics: Metrics;
+  readonly logger: Logger;
+}
+
+/** Decides an event's tier (docs/PROTOCOL.md, "Rules"). Immutable: a reload or another manifest makes a new one. */
+export class TierResolver {
+  readonly #table: RuleTable;
+  readonly #parts: TierResolverParts;
+  readonly #names = new Map<string, NamedHandler>();
+  readonly #faulty = new Set<string>();
+
+  constructor(parts: TierResolverParts) {
+    this.#parts = parts;
+    this.#table = new RuleTable(parts.options.rules, { loose: parts.manifest === undefined });
+  }
+
+  decide(event: Pick<ReflexEvent, 'name' | 'path' | 'payload'>, session: ResolvableSession): Decision {
+    const named = this.#named(event.name);
+    const { resolve } = this.#parts.options;
+    const resolved = resolve === undefined ? undefined : this.#resolve(resolve, named, event, session);
+    const source = resolved === undefined ? named.base.source : 'resolve';
+    const tier = this.#raise(resolved ?? named.base.tier, named, event.path);
+    return { tier, source, access: accessOn(named, event.path), meter: named.meter };
+  }
+
+  #raise(tier: Tier | 'worker', named: NamedHandler, path: string): Tier | 'worker' {
+    let raised = tier;
+    for (const { path: glob, rule } of named.withPath) {
+      if (rule.tier === undefined || !glob.matches(path)) continue;
+      if (raised !== 'worker') raised = raiseTier(raised, rule.tier);
+      // The worker's answer is not known here: only the highest tier is certain not to lower it.
+      else if (rule.tier === 'full') raised = 'full';
+    }
+    return raised !== 'worker' && named.upload ? raiseTier(raised, 'auth_only') : raised;
+  }
+
+  #resolve(
+    resolve: ResolveFunction,
+    named: NamedHandler,
+    event: Pick<ReflexEvent, 'name' | 'path' | 'payload'>,
+    session: ResolvableSession,
+  ): Tier | undefined {
+    const { name, path, payload } = event;
+    const { stateClass: state, handler, upload } = named;
+    let value: unknown;
+    try {
+      value = resolve({ name, state, handler, path, upload, payload }, session);
+    } catch (cause) {
+      return this.#fault(`${state}.${handler}`, cause instanceof Error ? cause.name : 'a thrown value');
+    }
+    if (value === undefined || isTier(value)) return value;
+    return this.#fault(`${state}.${handler}`, `a result of type ${typeof value} that is no tier`);
+  }
+
+  /** A resolver that fails must not open a door: everything Django has runs. The event's values are not logged. */
+  #fault(handler: string, fault: string): Tier {
+    this.#parts.metrics.resolverError();
+    if (!this.#faulty.has(handler) && this.#faulty.size < MAX_FAULTY) {
+      this.#faulty.add(handler);
+      this.#parts.logger.warn({ handler, fault }, 'resolve failed; the tier is full (logged once for each handler)');
+    }
+    return 'full';
+  }
+
+  #named(name: string): NamedHandler {
+    const known = this.#names.get(name);
+    if (known !== undefined) return known;
+    const named = this.#lookUp(name.slice(0, MAX_NAME_LENGTH));
+    if (name.length > MAX_NAME_LENGTH) return named;
+    if (this.#names.size >= MAX_NAMES) this.#names.clear();
+    this.#names.set(name, named);
+    return named;
+  }
+
+  #lookUp(name: string): NamedHandler {
+    const { stateName, handler } = splitEventName(name);
+    const state = this.#parts.manifest?.states.get(stateName);
+    const stateClass = state?.class ?? guessStateClass(stateName);
+    const { first, withPath } = this.#table.match(stateClass, handler);
+    const known = state?.handlers.includes(handler) ?? false;
+    return {
+      stateClass,
+      handler,
+      upload: name.toLowerCase().includes('upload'),
+      base: first?.tier === undefined ? this.#withoutRule(state) : { tier: first.tier, source: 'rule' },
+      access: first?.login === undefined ? [] : [first.login],
+      withPath,
+      meter: known ? this.#parts.metrics.handler(stateClass, handler) : this.#parts.metrics.handler(OTHER, OTHER),
+    };
+  }
+
+  #withoutRule(state: ManifestState | undefined): NamedHandler['base'] {
+    const { manifest, options } = this.#parts;
+    if (manifest?.resolver === true) return { tier: 'worker', source: 'app' };
+    if (state !== undefined && state.tier !== null) return { tier: state.tier, source: 'class' };
+    const mode = options.mode === 'inherit' ? (manifest?.mode ?? 'full') : options.mode;
+    if (mode === 'smart') return { tier: state?.smart ?? 'full', source: 'mode' };
+    return { tier: mode, source: 'mode' };
+  }
+}
+
+/** A rule with a path adds to what is asked on that page; it never takes anything away. */
+function accessOn({ access, withPath }: NamedHandler, path: string): readonly Access[] {
+  if (withPath.length === 0) return access;
+  const added = withPath.filter(({ path: glob, rule }) => rule.login !== undefined && glob.matches(path));
+  return [...access, ...added.map(({ rule }) => rule.login as Access)];
+}

@@ -1,0 +1,15 @@
+/**
+ * Ports: the interfaces between the core and the world. They import the protocol's types alone;
+ * core uses them, adapters fill them, and each has one conformance suite in test/conformance.
+ */
+export * from './clock.ts';
+export * from './logger.ts';
+export * from './metrics.ts';
+export * from './operator.ts';
+export * from './tiers.ts';
+export * from './transport.ts';
+export * from './upstream.ts';
+export * from './links.ts';
+export * from './auth.ts';
+export * from './invalidation-bus.ts';
+export * from './budget.ts';

@@ -1,0 +1,45 @@
+import type { Manifest } from '../protocol/manifest.ts';
+import type { AuthSource, Invalidation } from './auth.ts';
+import type { TierMode, TierRule } from './tiers.ts';
+
+/** A worker that proved the secret and said what it is. */
+export interface LinkedWorker {
+  readonly manifest: Manifest;
+  /** Milliseconds of the monotonic clock when it was proved. */
+  readonly since: number;
+}
+
+/** What every linked worker gets to decide events born in Python (docs/PROTOCOL.md, "Rules"). */
+export interface RulesMessage {
+  readonly mode: TierMode;
+  /** A JavaScript function decides in the sidecar, which a worker cannot run. */
+  readonly resolve: boolean;
+  readonly shadow: boolean;
+  readonly rules: readonly TierRule[];
+  /** The permissions that the access rules name: a user's answer tells which of them it has. */
+  readonly permissions: readonly string[];
+}
+
+/** What workers tell while they work. */
+export interface LinkEvents {
+  /** `workers` has changed. */
+  workers(): void;
+  /** A handler logged the tab of this token hash in (`cookie`: its new session cookie) or out (null). */
+  session(token: string, cookie: string | null): void;
+  invalidated(what: Invalidation): void;
+}
+
+/** The listener that workers dial; as a source of users it asks one of them. */
+export interface LinkServer extends AuthSource {
+  /** Resolves with the address in use, for example `tcp://127.0.0.1:8082`. */
+  listen(): Promise<string>;
+  readonly workers: readonly LinkedWorker[];
+  /** Somebody was invalidated: for 30 s workers are asked to read the primary database. */
+  invalidated(): void;
+  /** Sends the rules to every worker, and to those that come later. */
+  setRules(rules: RulesMessage): void;
+  /** Called from now on; one listener. */
+  listener: LinkEvents;
+  /** Tells every worker that the sidecar leaves, and closes. */
+  close(): Promise<void>;
+}

@@ -1,0 +1,61 @@
+import type { Invalidation } from './auth.ts';
+import type { SessionCloseReason } from './metrics.ts';
+
+/** The state of something Bridgehead depends on. `detail` never holds a secret. */
+export interface DependencyHealth {
+  readonly name: string;
+  readonly state: 'up' | 'down' | 'starting';
+  /** Whether the sidecar is unready without it. */
+  readonly required: boolean;
+  readonly detail: string;
+}
+
+export interface SessionSummary {
+  readonly id: string;
+  readonly transport: 'websocket' | 'polling';
+  readonly address: string;
+  /** Address of the backend, or the instance of the linked worker; empty before the first packet. */
+  readonly upstream: string;
+  /** Seconds since it was opened. */
+  readonly age: number;
+  readonly events: number;
+  /** Bytes that wait, towards the worker and towards the client. */
+  readonly queued: { readonly upstream: number; readonly client: number };
+}
+
+export interface LinkSummary {
+  readonly instance: string;
+  readonly host: string;
+  readonly pid: number;
+  readonly build: string;
+  readonly versions: Readonly<Record<string, string | null>>;
+  /** Seconds since the link was proved. */
+  readonly age: number;
+}
+
+export interface Stats {
+  readonly name: string;
+  readonly version: string;
+  readonly uptime: number;
+  readonly sessions: number;
+  readonly queuedBytes: number;
+  readonly draining: boolean;
+  readonly backends: readonly { readonly url: string; readonly state: string; readonly sessions: number }[];
+  readonly links: readonly LinkSummary[];
+}
+
+/** What the admin listener may ask of the running process and do to it. */
+export interface Operator {
+  /** True once traffic is accepted and every required dependency is up, and no drain has begun. */
+  ready(): boolean;
+  health(): readonly DependencyHealth[];
+  stats(): Stats;
+  /** At most `limit` sessions, newest first. */
+  sessions(limit: number): readonly SessionSummary[];
+  /** False where no session has this id. */
+  closeSession(id: string, reason: SessionCloseReason): boolean;
+  /** Forgets a user or a session everywhere; false where users are not resolved at all. */
+  invalidate(what: Invalidation): boolean;
+  /** Begins the drain and the end of the process; resolves at once. */
+  drain(): void;
+}

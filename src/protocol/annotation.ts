@@ -1,0 +1,119 @@
+/** The signed note on one event (docs/PROTOCOL.md, "Annotation"). */
+import { createHmac, timingSafeEqual } from 'node:crypto';
+import type { Key, Keyring } from './keys.ts';
+import { isTier, type Tier } from './tier.ts';
+
+const VERSION = 'v1';
+/** Longer payloads are refused unread. Characters. */
+const MAX_PAYLOAD = 8_192;
+/** How long an annotation lives, and how far two clocks may be apart. Milliseconds. */
+export const ANNOTATION_LIFETIME = 15_000;
+export const CLOCK_SKEW = 5_000;
+
+export interface AnnotationClaims {
+  /** The deployment's name. */
+  readonly n: string;
+  /** Token hash. */
+  readonly t: string;
+  /** Session hash; empty without a session cookie. */
+  readonly s: string;
+  /** The event's full name. */
+  readonly h: string;
+  /** Absent: the worker's own resolver decides. */
+  readonly tier?: Tier;
+  /** Unix time in milliseconds. */
+  readonly iat: number;
+  readonly exp: number;
+  /** Absent: not known. null: anonymous. */
+  readonly u?: object | null;
+  /** An access rule that the worker must enforce. */
+  readonly r?: string | { readonly permission: string };
+}
+
+function mac(key: Key, signed: string): Buffer {
+  return createHmac('sha256', key.bytes).update(signed).digest();
+}
+
+export function signAnnotation(claims: AnnotationClaims, key: Key): string {
+  const payload = Buffer.from(JSON.stringify(claims)).toString('base64url');
+  const signed = `${VERSION}.${key.id}.${payload}`;
+  return `${signed}.${mac(key, signed).toString('base64url')}`;
+}
+
+/** Why an annotation is ignored. */
+export type AnnotationFault =
+  'malformed' | 'version' | 'kid' | 'mac' | 'claims' | 'name' | 'token' | 'session' | 'handler' | 'expired' | 'future';
+
+export type AnnotationResult =
+  | { readonly valid: true; readonly claims: AnnotationClaims }
+  | { readonly valid: false; readonly reason: AnnotationFault };
+
+/** What the verifier knows of the event at hand: hashes as in the claims, `now` in Unix milliseconds. */
+export interface AnnotationContext {
+  readonly name: string;
+  readonly token: string;
+  readonly session: string;
+  readonly handler: string;
+  readonly now: number;
+}
+
+const invalid = (reason: AnnotationFault): AnnotationResult => ({ valid: false, reason });
+
+/** Never throws: whatever it is given is either valid or has a reason. */
+export function verifyAnnotation(value: unknown, keys: Keyring, context: AnnotationContext): AnnotationResult {
+  if (typeof value !== 'string') return invalid('malformed');
+  const parts = value.split('.');
+  const [version, kid, payload, signature] = parts;
+  if (parts.length !== 4 || !kid || !payload || !signature) return invalid('malformed');
+  if (payload.length > MAX_PAYLOAD || !isBase64url(payload) || !isBase64url(signature)) return invalid('malformed');
+  if (version !== VERSION) return invalid('version');
+  const key = keys.find(kid);
+  if (key === undefined) return invalid('kid');
+  // As text: another base64 spelling of the same bytes is not what was signed.
+  const expected = Buffer.from(mac(key, `${version}.${kid}.${payload}`).toString('base64url'));
+  const actual = Buffer.from(signature);
+  if (actual.length !== expected.length || !timingSafeEqual(actual, expected)) return invalid('mac');
+  const claims = readClaims(payload);
+  if (claims === undefined) return invalid('claims');
+  return checkClaims(claims, context);
+}
+
+function checkClaims(
+  claims: AnnotationClaims,
+  { name, token, session, handler, now }: AnnotationContext,
+): AnnotationResult {
+  if (claims.n !== name) return invalid('name');
+  if (claims.t !== token) return invalid('token');
+  if (claims.s !== session) return invalid('session');
+  if (claims.h !== handler) return invalid('handler');
+  if (now > claims.exp + CLOCK_SKEW) return invalid('expired');
+  if (now < claims.iat - CLOCK_SKEW) return invalid('future');
+  return { valid: true, claims };
+}
+
+function isBase64url(text: string): boolean {
+  return /^[A-Za-z0-9_-]+$/.test(text);
+}
+
+function readClaims(payload: string): AnnotationClaims | undefined {
+  let value: unknown;
+  try {
+    value = JSON.parse(
+      new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(Buffer.from(payload, 'base64url')),
+    );
+  } catch {
+    return undefined;
+  }
+  if (typeof value !== 'object' || value === null) return undefined;
+  const claims = value as Record<string, unknown>;
+  const { n, t, s, h, tier, iat, exp, u, r } = claims;
+  if (![n, t, s, h].every((claim) => typeof claim === 'string')) return undefined;
+  if (!Number.isSafeInteger(iat) || !Number.isSafeInteger(exp)) return undefined;
+  const life = (exp as number) - (iat as number);
+  if (life < 0 || life > ANNOTATION_LIFETIME) return undefined;
+  if (tier !== undefined && !isTier(tier)) return undefined;
+  if (u !== undefined && u !== null && (typeof u !== 'object' || Array.isArray(u))) return undefined;
+  if (r !== undefined && typeof r !== 'string' && (typeof r !== 'object' || r === null || Array.isArray(r)))
+    return undefined;
+  return value as AnnotationClaims;
+}

@@ -1,0 +1,15 @@
+/**
+ * Pure codecs of everything on the wire: Engine.IO, Socket.IO, Reflex's events, annotation and link. No I/O, no state
+ * but a reader's own; imports nothing of the project, and everyone may import it.
+ */
+export * from './annotation.ts';
+export * from './brand.ts';
+export * from './close-code.ts';
+export * from './engine-io.ts';
+export * from './keys.ts';
+export * from './link.ts';
+export * from './manifest.ts';
+export * from './reflex-event.ts';
+export * from './reflex-update.ts';
+export * from './socket-io.ts';
+export * from './tier.ts';

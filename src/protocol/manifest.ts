@@ -1,0 +1,109 @@
+/** What a worker says of itself (docs/PROTOCOL.md, "Manifest"), read with suspicion and bounds. */
+import { isTier, type Tier } from './tier.ts';
+
+export interface ManifestState {
+  /** The dotted `module.Class`. */
+  readonly class: string;
+  /** The class's own `_rx_bridge`. */
+  readonly tier: Tier | null;
+  /** What mode `smart` gives it. */
+  readonly smart: Tier;
+  readonly handlers: readonly string[];
+}
+
+export type AppMode = 'full' | 'smart' | 'none';
+
+export interface Manifest {
+  readonly name: string | undefined;
+  readonly instance: string;
+  readonly pid: number;
+  readonly host: string;
+  readonly versions: Readonly<Record<string, string | null>>;
+  /** The same for every worker that runs the same code. */
+  readonly build: string;
+  readonly mode: AppMode;
+  /** Whether the app has a tier resolver of its own, which runs in the worker. */
+  readonly resolver: boolean;
+  readonly states: ReadonlyMap<string, ManifestState>;
+  readonly cookie: string | null;
+  readonly loginUrl: string | null;
+  readonly corsOrigins: readonly string[];
+  readonly capacity: number;
+  /** Whether the worker can be asked who a session belongs to. */
+  readonly auth: boolean;
+}
+
+export class ManifestError extends Error {
+  override readonly name = 'ManifestError';
+}
+
+const MAX_STATES = 20_000;
+const MAX_HANDLERS = 2_000;
+const MAX_TEXT = 1_024;
+
+function fail(path: string, expected: string): never {
+  throw new ManifestError(`${path}: expected ${expected}`);
+}
+
+function asObject(value: unknown, path: string): Record<string, unknown> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) fail(path, 'an object');
+  return value as Record<string, unknown>;
+}
+
+function asText(value: unknown, path: string): string {
+  if (typeof value !== 'string' || value.length > MAX_TEXT) fail(path, `a string of at most ${MAX_TEXT} characters`);
+  return value;
+}
+
+function asTexts(value: unknown, path: string, max: number): string[] {
+  if (!Array.isArray(value) || value.length > max) fail(path, `a list of at most ${max} strings`);
+  return value.map((item, index) => asText(item, `${path}[${index}]`));
+}
+
+function asNumber(value: unknown, path: string): number {
+  if (typeof value !== 'number' || !Number.isFinite(value) || value < 0) fail(path, 'a number of at least 0');
+  return value;
+}
+
+function orNull(value: unknown, path: string): string | null {
+  return value === null || value === undefined ? null : asText(value, path);
+}
+
+function asState(value: unknown, path: string): ManifestState {
+  const state = asObject(value, path);
+  const { tier, smart } = state;
+  if (tier !== null && tier !== undefined && !isTier(tier)) fail(`${path}.tier`, 'a tier or null');
+  if (!isTier(smart)) fail(`${path}.smart`, 'a tier');
+  return {
+    class: asText(state['class'], `${path}.class`),
+    tier: tier ?? null,
+    smart,
+    handlers: asTexts(state['handlers'], `${path}.handlers`, MAX_HANDLERS),
+  };
+}
+
+/** Throws ManifestError, which names the field, never its value. */
+export function readManifest(value: unknown): Manifest {
+  const raw = asObject(value, 'manifest');
+  const states = Object.entries(asObject(raw['states'], 'states'));
+  if (states.length > MAX_STATES) fail('states', `at most ${MAX_STATES} states`);
+  const { mode } = raw;
+  if (mode !== 'full' && mode !== 'smart' && mode !== 'none') fail('mode', 'full, smart or none');
+  const versions = Object.entries(asObject(raw['versions'], 'versions'));
+  return {
+    name: raw['name'] === undefined || raw['name'] === null ? undefined : asText(raw['name'], 'name'),
+    instance: asText(raw['instance'], 'instance'),
+    pid: asNumber(raw['pid'], 'pid'),
+    host: asText(raw['host'], 'host'),
+    versions: Object.fromEntries(versions.map(([key, text]) => [key, orNull(text, `versions.${key}`)])),
+    build: asText(raw['build'], 'build'),
+    mode,
+    resolver: raw['resolver'] === true,
+    states: new Map(states.map(([name, state]) => [name, asState(state, `states.${name}`)])),
+    cookie: orNull(raw['cookie'], 'cookie'),
+    loginUrl: orNull(raw['loginUrl'], 'loginUrl'),
+    corsOrigins: asTexts(raw['corsOrigins'] ?? [], 'corsOrigins', 1_000),
+    capacity: asNumber(raw['capacity'] ?? 0, 'capacity'),
+    auth: raw['auth'] === true,
+  };
+}

@@ -1,0 +1,308 @@
+import { io, type Socket } from 'socket.io-client';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { pythonEnv } from '../../tools/python-env.ts';
+import { waitUntil } from '../../tools/process.ts';
+import { startPostgres, startRedis, type Postgres, type Redis } from '../../tools/services/index.ts';
+import { startDjangoConsole, type DjangoConsole } from '../support/django-console.ts';
+import { startShopStack, type DebugEvent, type ShopStack } from '../support/shop-stack.ts';
+
+const STATE = 'reflex___state____state';
+const HANDLERS = {
+  auth_only: `${STATE}.shop___orders____order_state.set_note`,
+  full: `${STATE}.reflex_django___auth_state____django_user_state.reflex_django___states____app_state.shop___account____account_state.load`,
+} as const;
+type Tier = keyof typeof HANDLERS;
+
+interface World {
+  readonly django: DjangoConsole;
+  /** A new user, and a session cookie of theirs. */
+  user(fields?: object): Promise<{ name: string; cookie: string }>;
+}
+
+/** What stands before the first event, and what happens between it and the next; Django says who it is each time. */
+interface Case {
+  readonly what: string;
+  readonly arrange: (world: World) => Promise<{ cookie: string | undefined; name?: string }>;
+  readonly change?: (world: World, made: { cookie: string; name: string }) => Promise<string | undefined | void>;
+}
+
+const someone = async (world: World): Promise<{ cookie: string; name: string }> => world.user();
+const op =
+  (name: string, values: (made: { cookie: string; name: string }) => object) =>
+  async ({ django }: World, made: { cookie: string; name: string }): Promise<void> => {
+    await django.run(name, values(made));
+  };
+const byCookie = ({ cookie }: { cookie: string }): object => ({ cookie });
+const byName = ({ name }: { name: string }): object => ({ username: name });
+
+const CASES: readonly Case[] = [
+  { what: 'no cookie', arrange: async () => ({ cookie: undefined }) },
+  { what: 'an empty cookie', arrange: async () => ({ cookie: '' }) },
+  { what: 'a logged-in user', arrange: someone },
+  { what: 'a staff user', arrange: (world) => world.user({ is_staff: true }) },
+  { what: 'a superuser', arrange: (world) => world.user({ is_superuser: true, is_staff: true }) },
+  {
+    what: 'a user with long and odd fields',
+    arrange: (world) =>
+      world.user({ first_name: 'Zoë "x" </script>', last_name: 'x'.repeat(150), email: 'a@b.example' }),
+  },
+  { what: 'a session that was never made', arrange: async () => ({ cookie: 'a'.repeat(32) }) },
+  { what: 'a cookie of garbage', arrange: async () => ({ cookie: '%00%ff..//' }) },
+  { what: 'a cookie of 3,000 characters', arrange: async () => ({ cookie: 'k'.repeat(3000) }) },
+  { what: 'a cookie cut short', arrange: async (world) => ({ cookie: (await world.user()).cookie.slice(0, -1) }) },
+  { what: 'a cookie in capitals', arrange: async (world) => ({ cookie: (await world.user()).cookie.toUpperCase() }) },
+  {
+    what: 'a session without a user',
+    arrange: async ({ django }) => ({ cookie: await django.run<string>('anonymous_session') }),
+  },
+  {
+    what: 'an inactive user from the start',
+    arrange: async (world) => {
+      const made = await world.user();
+      await world.django.run('sql', {
+        text: 'UPDATE auth_user SET is_active = false WHERE username = %s',
+        values: [made.name],
+      });
+      return made;
+    },
+  },
+  {
+    what: 'an expired session',
+    arrange: async (world) => {
+      const made = await world.user();
+      await world.django.run('expire', { cookie: made.cookie });
+      return made;
+    },
+  },
+  {
+    what: 'a session of a deleted user',
+    arrange: async (world) => {
+      const made = await world.user();
+      await world.django.run('delete_user', { username: made.name });
+      return made;
+    },
+  },
+  {
+    what: 'a session from before a change of password',
+    arrange: async (world) => {
+      const made = await world.user();
+      await world.django.run('save_user', { username: made.name, password: 'second' });
+      return made;
+    },
+  },
+  {
+    what: 'a session whose auth hash was edited',
+    arrange: async (world) => {
+      const made = await world.user();
+      await world.django.run('edit_session', { cookie: made.cookie, _auth_user_hash: 'f'.repeat(64) });
+      return made;
+    },
+  },
+  {
+    what: 'a session without an auth hash',
+    arrange: async (world) => {
+      const made = await world.user();
+      await world.django.run('edit_session', { cookie: made.cookie, remove: ['_auth_user_hash'] });
+      return made;
+    },
+  },
+  {
+    what: 'a session that names another user',
+    arrange: async (world) => {
+      const made = await world.user();
+      const other = await world.user({ is_superuser: true });
+      const id = await world.django.run<number>('user_id', { username: other.name });
+      await world.django.run('edit_session', { cookie: made.cookie, _auth_user_id: String(id) });
+      return made;
+    },
+  },
+  {
+    what: 'a session of a user that never was',
+    arrange: async (world) => {
+      const made = await world.user();
+      await world.django.run('edit_session', { cookie: made.cookie, _auth_user_id: '999999999' });
+      return made;
+    },
+  },
+  {
+    what: 'a session of a backend that is not configured',
+    arrange: async (world) => {
+      const made = await world.user();
+      await world.django.run('edit_session', { cookie: made.cookie, _auth_user_backend: 'other.Backend' });
+      return made;
+    },
+  },
+  {
+    what: 'session data that was tampered with',
+    arrange: async (world) => {
+      const made = await world.user();
+      await world.django.run('sql', {
+        text: "UPDATE django_session SET session_data = 'x' || session_data WHERE session_key = %s",
+        values: [made.cookie],
+      });
+      return made;
+    },
+  },
+  { what: 'logged out meanwhile', arrange: someone, change: op('log_out', byCookie) },
+  { what: 'flushed meanwhile', arrange: someone, change: op('flush', byCookie) },
+  { what: 'session deleted meanwhile', arrange: someone, change: op('delete_session', byCookie) },
+  { what: 'expired meanwhile', arrange: someone, change: op('expire', byCookie) },
+  {
+    what: 'deactivated meanwhile',
+    arrange: someone,
+    change: op('save_user', ({ name }) => ({ username: name, is_active: false })),
+  },
+  {
+    what: 'password changed elsewhere meanwhile',
+    arrange: someone,
+    change: op('save_user', ({ name }) => ({ username: name, password: 'third' })),
+  },
+  { what: 'deleted meanwhile', arrange: someone, change: op('delete_user', byName) },
+  {
+    what: 'renamed meanwhile',
+    arrange: someone,
+    change: op('save_user', ({ name }) => ({ username: name, first_name: 'New' })),
+  },
+  {
+    what: 'made staff meanwhile',
+    arrange: someone,
+    change: op('save_user', ({ name }) => ({ username: name, is_staff: true })),
+  },
+  {
+    what: 'given a permission meanwhile',
+    arrange: someone,
+    change: op('grant', ({ name }) => ({ username: name, permission: 'shop.change_product' })),
+  },
+  {
+    what: 'put into a group meanwhile',
+    arrange: someone,
+    change: op('join', ({ name }) => ({ username: name, group: 'crew' })),
+  },
+  {
+    what: 'a deactivation that was rolled back',
+    arrange: someone,
+    change: op('rolled_back', ({ name }) => ({ username: name, is_active: false })),
+  },
+  {
+    what: 'a session key cycled meanwhile: the old one',
+    arrange: someone,
+    change: async ({ django }, { cookie }) => void (await django.run('cycle', { cookie })),
+  },
+  {
+    what: 'a session key cycled meanwhile: the new one',
+    arrange: someone,
+    change: ({ django }, { cookie }) => django.run<string>('cycle', { cookie }),
+  },
+  {
+    what: 'session data edited meanwhile, the user the same',
+    arrange: someone,
+    change: op('edit_session', ({ cookie }) => ({ cookie, cart: [1] })),
+  },
+  {
+    what: 'the user taken out of the session meanwhile',
+    arrange: someone,
+    change: op('edit_session', ({ cookie }) => ({ cookie, remove: ['_auth_user_id'] })),
+  },
+  {
+    what: 'another user logged in meanwhile with another session',
+    arrange: someone,
+    change: async (world) => (await world.user()).cookie,
+  },
+  {
+    what: 'an anonymous session that stays one',
+    arrange: async ({ django }) => ({ cookie: await django.run<string>('anonymous_session'), name: '' }),
+    change: async () => undefined,
+  },
+];
+
+describe.each<Tier>(['auth_only', 'full'])('the user of an event is whom Django says, tier %s', (tier) => {
+  let redis: Redis;
+  let postgres: Postgres;
+  let stack: ShopStack;
+  let django: DjangoConsole;
+  let world: World;
+  const clients: Socket[] = [];
+
+  beforeAll(async () => {
+    redis = await startRedis();
+    postgres = await startPostgres();
+    const services = { databaseUrl: postgres.url, redisUrl: redis.url };
+    stack = await startShopStack({ ...services, config: { redis: { url: redis.url } } });
+    const { BRIDGEHEAD_SECRET: secret = '' } = stack.shopEnv;
+    const env = {
+      DATABASE_URL: postgres.url,
+      REDIS_URL: redis.url,
+      BRIDGEHEAD_SECRET: secret,
+      BRIDGEHEAD_NAME: 'default',
+    };
+    django = startDjangoConsole(await pythonEnv(), env);
+    let serial = 0;
+    world = {
+      django,
+      user: async (fields = {}) => {
+        const name = `${tier}-${++serial}`;
+        await django.run('make_user', { username: name, ...fields });
+        return { name, cookie: await django.run<string>('log_in', { username: name }) };
+      },
+    };
+    await waitUntil(async () => {
+      const stats = (await (await fetch(`${stack.sidecar.admin}/api/stats`)).json()) as { links: unknown[] };
+      return stats.links.length > 0;
+    });
+  });
+
+  afterAll(async () => {
+    for (const client of clients) client.disconnect();
+    await django?.stop();
+    await stack?.stop();
+    await redis?.stop();
+    await postgres?.stop();
+  });
+
+  const connect = async (cookie: string | undefined): Promise<Socket> => {
+    const client = io(`${stack.sidecar.listen}/_event`, {
+      path: '/_event',
+      transports: ['websocket'],
+      reconnection: false,
+      forceNew: true,
+      ...(cookie !== undefined && { extraHeaders: { cookie: `sessionid=${cookie}` } }),
+      query: { token: `token-${tier}-${clients.length}` },
+    });
+    clients.push(client);
+    await new Promise<void>((resolve, reject) => {
+      client.once('connect', resolve);
+      client.once('connect_error', reject);
+    });
+    return client;
+  };
+
+  const ask = async (client: Socket): Promise<DebugEvent> => {
+    const last = (await stack.events()).at(-1)?.number ?? 0;
+    const payload = tier === 'auth_only' ? { value: 'x' } : {};
+    client.emit('event', { name: HANDLERS[tier], payload, router_data: { pathname: '/', query: {} } });
+    let found: DebugEvent | undefined;
+    await waitUntil(async () => {
+      found = (await stack.events()).find(
+        (one) => one.number > last && one.name === HANDLERS[tier] && one.tier !== null,
+      );
+      return found !== undefined;
+    });
+    return found as DebugEvent;
+  };
+
+  const djangoSays = (cookie: string | undefined): Promise<string> =>
+    django.run<string>('whoami', { cookie: cookie ?? null });
+
+  it.each(CASES)('$what', async ({ arrange, change }) => {
+    const made = await arrange(world);
+    const client = await connect(made.cookie);
+    expect((await ask(client)).user).toBe(await djangoSays(made.cookie));
+    if (change === undefined) return;
+    // Warm by now: the next answer would come from memory.
+    expect((await ask(client)).user).toBe(await djangoSays(made.cookie));
+    const cookie = (await change(world, { cookie: made.cookie ?? '', name: made.name ?? '' })) ?? made.cookie;
+    const next = cookie === made.cookie ? client : await connect(cookie);
+    const expected = await djangoSays(cookie);
+    await expect.poll(async () => (await ask(next)).user, { timeout: 2_000, interval: 20 }).toBe(expected);
+  });
+});

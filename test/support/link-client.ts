@@ -1,0 +1,118 @@
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
+import { keyring } from '../../src/protocol/keys.ts';
+import { encodeControl, FrameReader, isLinkMac, LinkFrame, linkMac, MAX_FRAME } from '../../src/protocol/link.ts';
+import { waitUntil } from '../../tools/process.ts';
+
+export interface LinkMessage {
+  readonly type: number;
+  readonly body: Readonly<Record<string, unknown>>;
+}
+
+/** A manifest of one small app, to be changed where a test needs it. */
+export const MANIFEST = {
+  instance: 'worker-1',
+  pid: 4711,
+  host: 'web-1',
+  versions: { bridgehead: '0.1.0', python: '3.13.0', reflex: '0.10.1', reflex_django: '4.0.3', django: '6.1.3' },
+  build: '0123456789abcdef',
+  mode: 'full',
+  resolver: false,
+  states: {
+    'root.cart': { class: 'shop.cart.Cart', tier: 'none', smart: 'none', handlers: ['add', 'toggle'] },
+    'root.order': { class: 'shop.order.Order', tier: 'auth_only', smart: 'full', handlers: ['place'] },
+    'root.note': { class: 'shop.note.Note', tier: null, smart: 'none', handlers: ['save'] },
+  },
+  cookie: 'sessionid',
+  loginUrl: '/login',
+  corsOrigins: ['*'],
+  capacity: 0,
+} as const;
+
+/** Plays the worker's side of a link as docs/PROTOCOL.md says, or as a test would have it. */
+export class LinkClient {
+  readonly socket: Socket;
+  readonly received: LinkMessage[] = [];
+  closed = false;
+  readonly nonce = randomBytes(32).toString('base64url');
+  readonly #reader = new FrameReader();
+
+  private constructor(socket: Socket) {
+    this.socket = socket;
+    this.#reader.limit = MAX_FRAME;
+    socket.on('data', (chunk: Buffer) => {
+      for (const { type, body } of this.#reader.push(chunk)) {
+        this.received.push({ type, body: JSON.parse(body.toString()) as LinkMessage['body'] });
+      }
+    });
+    socket.on('error', () => undefined);
+    socket.on('close', () => {
+      this.closed = true;
+    });
+  }
+
+  /** `address` as a link server gives it: `tcp://host:port` or `unix:path`. Resolves with HELLO there. */
+  static async dial(address: string): Promise<LinkClient> {
+    const unix = /^unix:(.+)$/.exec(address)?.[1];
+    const url = unix === undefined ? new URL(address) : undefined;
+    const socket = unix === undefined ? connect(Number(url?.port), url?.hostname) : connect(unix);
+    const client = new LinkClient(socket);
+    await once(socket, 'connect');
+    await client.until(LinkFrame.hello);
+    return client;
+  }
+
+  /** The whole handshake of an honest worker. */
+  static async link(address: string, secret: string, manifest: object = MANIFEST): Promise<LinkClient> {
+    const client = await LinkClient.dial(address);
+    client.prove(secret);
+    const { body } = await client.until(LinkFrame.welcome);
+    const key = keyring(secret, [], 'link').current;
+    if (!isLinkMac(key, 'sidecar', client.proof(), String(body['mac'])))
+      throw new Error('the sidecar did not prove itself');
+    client.send(LinkFrame.manifest, manifest);
+    return client;
+  }
+
+  get hello(): Readonly<Record<string, unknown>> {
+    return this.received[0]?.body ?? {};
+  }
+
+  proof(): { name: string; sidecarNonce: string; workerNonce: string } {
+    return { name: String(this.hello['name']), sidecarNonce: String(this.hello['nonce']), workerNonce: this.nonce };
+  }
+
+  prove(secret: string, changes: Readonly<Record<string, unknown>> = {}): void {
+    const key = keyring(secret, [], 'link').current;
+    const mac = linkMac(key, 'worker', this.proof());
+    this.send(LinkFrame.auth, { v: 1, kid: key.id, nonce: this.nonce, mac, ...changes });
+  }
+
+  send(type: number, message: object): void {
+    this.socket.write(encodeControl(type, message));
+  }
+
+  of(type: number): LinkMessage[] {
+    return this.received.filter((message) => message.type === type);
+  }
+
+  /** The `count`th message of a type. */
+  async until(type: number, count = 1): Promise<LinkMessage> {
+    const arrived = (): boolean => this.of(type).length >= count;
+    const options = { timeoutMs: 15_000, intervalMs: 5, what: `frame ${type} of the sidecar` };
+    await waitUntil(() => arrived() || this.closed, options);
+    if (!arrived()) throw new Error(`closed after ${JSON.stringify(this.received)}`);
+    return this.of(type)[count - 1] as LinkMessage;
+  }
+
+  /** The code of the ERROR the sidecar ended the link with; undefined where it just ended. */
+  async untilClosed(): Promise<unknown> {
+    await waitUntil(() => this.closed, { timeoutMs: 15_000, intervalMs: 5, what: 'the end of the link' });
+    return this.of(LinkFrame.error)[0]?.body['code'];
+  }
+
+  end(): void {
+    this.socket.destroy();
+  }
+}
