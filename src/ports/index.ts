@@ -9,6 +9,7 @@ export * from './operator.ts';
 export * from './tiers.ts';
 export * from './transport.ts';
 export * from './upstream.ts';
+export * from './virtual-session.ts';
 export * from './links.ts';
 export * from './auth.ts';
 export * from './invalidation-bus.ts';
