@@ -147,10 +147,10 @@ const limits = z.strictObject({
     reload: true,
   }),
   sessionsPerUser: key(limit(1_000_000).default(0), {
-    description: 'Sessions of one user. 0: no limit.',
+    description:
+      "Sessions of one user in this sidecar; one more and the user's oldest is told by a toast and disconnected, until its page is looked at again. Counted from the first event whose tier or rule asks for the user. 0: no limit.",
     unit: 'sessions',
     reload: true,
-    planned: 'limits by user',
   }),
   queueBytes: key(limit().default(1_000_000), {
     description:

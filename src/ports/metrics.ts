@@ -29,6 +29,7 @@ export type SessionCloseReason =
   | 'too_large'
   | 'slow_client'
   | 'queue_full'
+  | 'user_sessions'
   | 'connect_timeout'
   | 'upstream_closed'
   | 'upstream_unavailable'

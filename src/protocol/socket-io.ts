@@ -101,6 +101,11 @@ export function encodeEvent(namespace: string, name: string, payload: unknown): 
   return `${SocketPacket.event}${prefix}${JSON.stringify([name, payload])}`;
 }
 
+/** The text of a DISCONNECT packet, without the Engine.IO type. */
+export function encodeDisconnect(namespace: string): string {
+  return `${SocketPacket.disconnect}${namespace === '/' ? '' : `${namespace},`}`;
+}
+
 /** The text of a CONNECT_ERROR packet, without the Engine.IO type. */
 export function encodeConnectError(namespace: string, message: string): string {
   const prefix = namespace === '/' ? '' : `${namespace},`;

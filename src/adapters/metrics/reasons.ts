@@ -36,6 +36,7 @@ export const CLOSE_REASONS: Readonly<Record<SessionCloseReason, 0>> = {
   too_large: 0,
   slow_client: 0,
   queue_full: 0,
+  user_sessions: 0,
   connect_timeout: 0,
   upstream_closed: 0,
   upstream_unavailable: 0,

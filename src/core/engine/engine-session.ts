@@ -3,7 +3,13 @@ import type { SessionCloseReason } from '../../ports/metrics.ts';
 import type { SendResult } from '../../ports/transport.ts';
 import type { SessionId } from '../../protocol/brand.ts';
 import { CloseCode } from '../../protocol/close-code.ts';
-import { decodeBase64Packet, encodeOpen, EnginePacket, EnginePacketCode } from '../../protocol/engine-io.ts';
+import {
+  decodeBase64Packet,
+  encodeOpen,
+  EnginePacket,
+  EnginePacketCode,
+  joinPollingPackets,
+} from '../../protocol/engine-io.ts';
 import type { Lane, LaneEnd, LaneSink } from './lane.ts';
 import { PollingLane } from './polling-lane.ts';
 import { WebSocketLane } from './websocket-lane.ts';
@@ -82,6 +88,12 @@ export class EngineSession implements LaneSink {
   /** Sends a message: text with its leading `4`, or a binary one as it is. */
   send(packet: string | Buffer, binary: boolean): SendResult {
     return this.#closed ? 'dropped' : this.#lane.send(packet, binary);
+  }
+
+  /** Sends the last messages a client gets, texts with their leading `4`; a polling client gets them in one answer. */
+  sendLast(packets: readonly string[]): void {
+    const pieces = this.#lane.transport === 'polling' ? [joinPollingPackets(packets)] : packets;
+    for (const piece of pieces) this.send(piece, false);
   }
 
   /** Holds the client back where its lane can; its pongs are not read either, so the heartbeat waits. */

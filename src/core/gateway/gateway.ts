@@ -14,6 +14,7 @@ import { clientToken, parseTarget } from '../http/query.ts';
 import { refuseUpgrade, respondError } from '../http/respond.ts';
 import { QueueBudget } from '../relay/inbound-queue.ts';
 import type { RelayContext, SessionLimits } from '../relay/relay-context.ts';
+import { UserSessions } from '../limits/user-sessions.ts';
 import { Admission } from './admission.ts';
 import { EventEndpoint } from './event-endpoint.ts';
 import { HttpProxy } from './http-proxy.ts';
@@ -34,6 +35,7 @@ export interface GatewayOptions {
 
 export interface GatewayLimits extends SessionLimits {
   readonly sessions: number;
+  readonly sessionsPerUser: number;
   readonly handshakesPerSecond: number;
   readonly totalQueueBytes: number;
   readonly uploadBytes: number;
@@ -227,6 +229,7 @@ export class Gateway implements TransportHandler {
       updatePrefix: Buffer.from(`42${namespace === '/' ? '' : `${namespace},`}["event"`),
       budget: this.#budget,
       shared: this.#parts.sharedLimits,
+      userSessions: new UserSessions(() => settings().limits.sessionsPerUser),
       channels: pool,
       clock,
       metrics,

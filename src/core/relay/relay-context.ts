@@ -3,6 +3,7 @@ import type { Metrics } from '../../ports/metrics.ts';
 import type { ChannelSource } from '../backends/backend-pool.ts';
 import type { UserResolver } from '../auth/user-resolver.ts';
 import type { KeyedLimits } from '../limits/keyed-limits.ts';
+import type { UserSessions } from '../limits/user-sessions.ts';
 import type { TierResolver } from '../tiers/tier-resolver.ts';
 import type { Annotator } from './annotator.ts';
 import type { QueueBudget } from './inbound-queue.ts';
@@ -42,6 +43,8 @@ export interface RelayContext {
   readonly loginUrl: string;
   /** Rates that sessions share: by client address, and by user; undefined: none. */
   readonly shared: { readonly address: KeyedLimits | undefined; readonly user: KeyedLimits | undefined };
+  /** Counts the sessions of each user. */
+  readonly userSessions: UserSessions;
   readonly budget: QueueBudget;
   readonly channels: ChannelSource;
   readonly clock: Clock;

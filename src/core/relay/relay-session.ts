@@ -18,6 +18,7 @@ import { InboundQueue } from './inbound-queue.ts';
 import { LatencyWatch } from './latency-watch.ts';
 import type { RelayContext } from './relay-context.ts';
 import { EventLimits } from '../limits/event-limits.ts';
+import { farewell, type CountedSession } from '../limits/user-sessions.ts';
 import { TokenBucket } from './token-bucket.ts';
 
 /** A worker that has so many bytes unwritten is given nothing more until it has taken them. */
@@ -32,7 +33,7 @@ const TOAST_INTERVAL = 2_000;
 type Overflow = EventLossReason & ('queue_full' | 'total_queue_full');
 
 /** One client's session: everything between its Engine.IO session and its channel to a worker. */
-export class RelaySession implements EngineSink {
+export class RelaySession implements EngineSink, CountedSession {
   readonly engine: EngineSession;
   readonly #context: RelayContext;
   readonly #client: ClientInfo;
@@ -41,6 +42,8 @@ export class RelaySession implements EngineSink {
   readonly #queue: InboundQueue;
   readonly #bucket: EventLimits;
   #userLimited = false;
+  /** The user whose sessions this one is counted among. */
+  #countedFor: string | undefined;
   readonly #latency: LatencyWatch;
   readonly #pipeline: EventPipeline;
   readonly #downstream: Downstream;
@@ -125,6 +128,12 @@ export class RelaySession implements EngineSink {
     this.#pipeline.identity.setSession(cookie);
   }
 
+  /** Its user has opened too many others. */
+  dismiss(): void {
+    this.engine.sendLast(farewell(this.#context.namespace).map((packet) => `4${packet}`));
+    this.close('user_sessions', CloseCode.policyViolation);
+  }
+
   /** Ends the session by closing the transport. */
   close(reason: SessionCloseReason, code: number): void {
     this.engine.close(reason, code);
@@ -172,6 +181,7 @@ export class RelaySession implements EngineSink {
     const lost = this.#queue.clear();
     if (lost > 0) this.#context.metrics.eventLost(lossReason(reason), lost);
     this.#placed?.close();
+    if (this.#countedFor !== undefined) this.#context.userSessions.leave(this, this.#countedFor);
     this.#context.metrics.sessionClosed(reason);
     this.#onEnd(this);
   }
@@ -249,10 +259,13 @@ export class RelaySession implements EngineSink {
     this.#rateTimer = clock.setTimeout(onToken, this.#bucket.wait(clock.monotonic()));
   }
 
-  /** From the first event on that tells who the user is, all of theirs share a rate. */
+  /** From the first event on that tells who the user is, all of theirs share a rate, and the sessions are counted. */
   #limitUser(): void {
-    const { user: limits } = this.#context.shared;
-    const user = this.#userLimited ? undefined : this.#pipeline.identity.user;
+    const { shared, userSessions } = this.#context;
+    const { user: known } = this.#pipeline.identity;
+    if (known !== this.#countedFor && userSessions.count(this, this.#countedFor, known)) this.#countedFor = known;
+    const { user: limits } = shared;
+    const user = this.#userLimited ? undefined : known;
     if (limits === undefined || user === undefined) return;
     this.#userLimited = true;
     this.#bucket.add(limits.bucket(user));
