@@ -643,6 +643,182 @@ def frames() -> Json:
     }
 
 
+SESSION_TYPES = {
+    "ATTACH": 32,
+    "ATTACHED": 33,
+    "CLIENT": 34,
+    "SERVER": 35,
+    "RECEIVED": 36,
+    "DONE": 37,
+    "CREDIT": 38,
+    "DETACH": 39,
+    "DETACHED": 40,
+    "RESYNC": 41,
+    "BACKGROUND": 42,
+    "INJECT": 43,
+    "PROBE": 44,
+    "PROBED": 45,
+}
+
+
+def session_frames() -> Json:
+    good: list[Json] = []
+
+    def add(name: str, message: Json, body: bytes, channel: int = 7) -> None:
+        data = encode(SESSION_TYPES[name], channel, body)
+        good.append(
+            {"name": name, "type": SESSION_TYPES[name], "channel": channel, "message": message, "hex": data.hex()}
+        )
+
+    def text(message: object) -> bytes:
+        return json.dumps(message, separators=(",", ":"), ensure_ascii=False).encode()
+
+    def add_json(name: str, message: Json, channel: int = 7) -> None:
+        add(name, message, text(message), channel)
+
+    def add_client(payload: bytes, n: int, *, binary: bool = False, done: bool = False, channel: int = 7) -> None:
+        message = {"n": n, "binary": binary, "done": done, "payload": payload.hex()}
+        add("CLIENT", message, bytes([binary + 2 * done]) + n.to_bytes(4) + payload, channel)
+
+    def add_server(payload: bytes, *, binary: bool = False) -> None:
+        add("SERVER", {"binary": binary, "payload": payload.hex()}, bytes([binary]) + payload)
+
+    attach: Json = {
+        "session": "5b0c2c1e-8d0e-4a53-9c5e-0f6f3f0b9a11",
+        "target": "/_event/?token=4f1d9c1e-5f0a-4c39-9a0e-0d3c1d5b7e11&EIO=4&transport=websocket",
+        "headers": [["host", "shop.example"], ["cookie", "sessionid=abc; theme=dark"], ["x-a", "1"], ["x-a", "2"]],
+        "client": "203.0.113.9",
+        "protocol": "0.10.1",
+        "takeover": False,
+        "resume": False,
+        "force": False,
+        "seen": 0,
+    }
+    add_json("ATTACH", attach)
+    add_json("ATTACH", attach | {"takeover": True, "headers": [], "protocol": None, "client": "2001:db8::9"}, 2**32 - 1)
+    add_json("ATTACH", attach | {"resume": True, "seen": 2**32 - 1})
+    add_json("ATTACH", attach | {"force": True, "target": "/_event/?token=%C3%A9&x=🌉"}, 1)
+    add_json("ATTACHED", {"received": 0, "sent": 0})
+    add_json("ATTACHED", {"received": 17, "sent": 4_000_000_000})
+    for error in ("draining", "failed", "unknown"):
+        add_json("ATTACHED", {"error": error, "message": f"it is {error}: größer"})
+    add_json("ATTACHED", {"error": "elsewhere", "message": "another worker has it", "instance": "8a6b"})
+    event = '42/_event,["event",{"name":"reflex___state____state.set_name","payload":{"name":"Zoë 🌷"}}]'
+    add_client(b'40/_event,{"event":{"name":"a.b"}}', 1, done=True)
+    add_client(event.encode(), 2, done=True, channel=70_000)
+    add_client(b"451-/_event,[{}]", 3)
+    add_client(b"4", 4)
+    add_client(bytes(range(256)), 5, binary=True)
+    add_client(b"", 2**32 - 1, binary=True, done=True)
+    add_server(b'42/_event,["event",{"delta":{"x":NaN}}]')
+    add_server('43/_event,7["ключ"]'.encode())
+    add_server(b"\x00\xff4", binary=True)
+    add_server(b"", binary=True)
+    for n in (1, 70_000, 2**32 - 1):
+        add("RECEIVED", {"n": n}, n.to_bytes(4))
+        add("CREDIT", {"bytes": n}, n.to_bytes(4))
+        add("RESYNC", {"n": n}, n.to_bytes(4))
+    for value, outcome in enumerate(("ended", "raised", "cancelled")):
+        add("DONE", {"n": 3 + value, "outcome": outcome}, (3 + value).to_bytes(4) + bytes([value]))
+    for reason in ("closed", "lost", "takeover", "move"):
+        add_json("DETACH", {"reason": reason})
+    for reason in ("closed", "lost", "takeover", "move", "slow", "failed"):
+        add_json("DETACHED", {"reason": reason, "background": []})
+    running: Json = {"name": "reflex___state____state.tick", "payload": {"every": 1.5, "über": [None, "é"]}}
+    large: Json = {"name": "reflex___state____state.import_all", "payload": None}
+    add_json("DETACHED", {"reason": "move", "background": [running, large, running]})
+    add_json("BACKGROUND", {"id": "b1", "state": "started", **running})
+    add_json("BACKGROUND", {"id": "b2", "state": "started", **large})
+    add_json("BACKGROUND", {"id": "b1", "state": "ended"})
+    for n, background in ((6, True), (7, False)):
+        message = running | {"background": background}
+        add("INJECT", {"n": n} | message, n.to_bytes(4) + text(message))
+    add_json("PROBE", {})
+    add_json("PROBED", {"alive": True, "kept": []})
+    add_json("PROBED", {"alive": False, "kept": ['42/_event,["event",{"delta":{}}]', "43/_event,1[]"]})
+
+    def lenient(title: str, name: str, body: bytes, message: Json) -> Json:
+        kind = SESSION_TYPES[name]
+        return {"title": title, "name": name, "message": message, "hex": encode(kind, 7, body).hex()}
+
+    few = {key: attach[key] for key in ("session", "target", "headers", "client")}
+    bad: list[tuple[str, int, int, bytes]] = [
+        *((f"{name} on channel 0", kind, 0, text(attach)) for name, kind in SESSION_TYPES.items()),
+        *(
+            (f"{name} that is not JSON", SESSION_TYPES[name], 7, b"{")
+            for name in ("ATTACH", "ATTACHED", "DETACH", "DETACHED", "BACKGROUND", "PROBE", "PROBED")
+        ),
+        ("ATTACH without a session", 32, 7, text({key: few[key] for key in few if key != "session"})),
+        ("ATTACH without a target", 32, 7, text({key: few[key] for key in few if key != "target"})),
+        ("ATTACH with a header of one part", 32, 7, text(few | {"headers": [["host"]]})),
+        ("ATTACH with a header that is a number", 32, 7, text(few | {"headers": [["host", 1]]})),
+        ("ATTACH with takeover as a word", 32, 7, text(few | {"takeover": "yes"})),
+        ("ATTACH that has seen less than nothing", 32, 7, text(few | {"seen": -1})),
+        ("ATTACHED with an unknown error", 33, 7, text({"error": "tired", "message": ""})),
+        ("ATTACHED with a fraction", 33, 7, text({"received": 1.5, "sent": 0})),
+        ("CLIENT without a number", 34, 7, b"\0\0\0\0"),
+        ("CLIENT whose text is no message", 34, 7, b"\0\0\0\0\x012probe"),
+        ("CLIENT whose text is empty", 34, 7, b"\0\0\0\0\x01"),
+        ("SERVER of nothing", 35, 7, b""),
+        ("SERVER whose text is no message", 35, 7, b"\x003"),
+        ("RECEIVED of three bytes", 36, 7, bytes(3)),
+        ("RECEIVED of five bytes", 36, 7, bytes(5)),
+        ("DONE of four bytes", 37, 7, bytes(4)),
+        ("DONE with an unknown outcome", 37, 7, bytes(4) + b"\x03"),
+        ("CREDIT of two bytes", 38, 7, bytes(2)),
+        ("DETACH with an unknown reason", 39, 7, text({"reason": "bored"})),
+        ("DETACHED with a reason of nobody", 40, 7, text({"reason": None, "background": []})),
+        ("DETACHED whose background is an object", 40, 7, text({"reason": "move", "background": {}})),
+        ("DETACHED whose handler has no name", 40, 7, text({"reason": "move", "background": [{"payload": {}}]})),
+        ("RESYNC of nothing", 41, 7, b""),
+        ("BACKGROUND that neither started nor ended", 42, 7, text({"id": "b", "state": "paused"})),
+        ("BACKGROUND that started without a name", 42, 7, text({"id": "b", "state": "started"})),
+        ("INJECT without a body", 43, 7, bytes(4)),
+        ("INJECT without a name", 43, 7, bytes(4) + b"{}"),
+        ("INJECT whose payload is a list", 43, 7, bytes(4) + b'{"name":"a.b","payload":[]}'),
+        ("PROBED that keeps numbers", 45, 7, text({"alive": False, "kept": [1]})),
+    ]
+    return {
+        "types": SESSION_TYPES,
+        "frames": good,
+        "lenient": [
+            lenient("ATTACH with the least there is", "ATTACH", text(few), attach | {"protocol": None}),
+            lenient("ATTACH with a key of later", "ATTACH", text(attach | {"later": [1]}), attach),
+            lenient(
+                "CLIENT with flags of later",
+                "CLIENT",
+                b"\xfc\0\0\0\x014",
+                {"n": 1, "binary": False, "done": False, "payload": "34"},
+            ),
+            lenient("SERVER with flags of later", "SERVER", b"\xff\x01", {"binary": True, "payload": "01"}),
+            lenient(
+                "DETACHED with a reason alone",
+                "DETACHED",
+                text({"reason": "slow"}),
+                {"reason": "slow", "background": []},
+            ),
+            lenient(
+                "INJECT with a name alone",
+                "INJECT",
+                bytes(3) + b'\x01{"name":"a.b"}',
+                {"n": 1, "name": "a.b", "payload": {}, "background": False},
+            ),
+        ],
+        "ignored": [encode(kind, 7, b"later").hex() for kind in (46, 200, 255)],
+        "invalid": [
+            {"title": title, "hex": encode(kind, channel, body).hex(), "error": "FRAME"}
+            for title, kind, channel, body in bad
+        ],
+        "control": [
+            {"name": name, "type": kind, "body": text(body).decode(), "hex": encode(kind, 0, text(body)).hex()}
+            for name, kind, body in (
+                ("DRAIN", 14, {"seconds": 10}),
+                ("STATS", 15, {"sessions": 4_711, "inFlight": 3, "lagMs": 0.4, "rss": 190_840_832}),
+            )
+        ],
+    }
+
+
 def main(folder: Path) -> None:
     files: dict[str, object] = {
         "annotation.json": {
@@ -657,6 +833,7 @@ def main(folder: Path) -> None:
         "invalidation.json": invalidations(),
         "link-proof.json": proofs(),
         "link-frames.json": frames(),
+        "link-session-frames.json": session_frames(),
     }
     for name, content in files.items():
         (folder / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -32,6 +32,8 @@ class FrameType(IntEnum):
     AUTH_REPLY = 11
     SESSION = 12
     INVALIDATE = 13
+    DRAIN = 14
+    STATS = 15
 
 
 class FrameError(ValueError):
