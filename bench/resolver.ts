@@ -64,6 +64,10 @@ function makeManifest(): Manifest {
     loginUrl: '/login',
     corsOrigins: [],
     capacity: 0,
+    sessions: false,
+    maxPayload: 1_000_000,
+    tokens: null,
+    persistent: false,
     auth: false,
   };
 }

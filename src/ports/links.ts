@@ -1,12 +1,29 @@
 import type { Manifest } from '../protocol/manifest.ts';
 import type { AuthSource, Invalidation } from './auth.ts';
 import type { TierMode, TierRule } from './tiers.ts';
+import type { AttachRequest, VirtualSession, VirtualSink } from './virtual-session.ts';
 
 /** A worker that proved the secret and said what it is. */
 export interface LinkedWorker {
   readonly manifest: Manifest;
   /** Milliseconds of the monotonic clock when it was proved. */
   readonly since: number;
+  /** It is about to stop: its sessions should move. Milliseconds of the monotonic clock by when. */
+  readonly drainBy: number | undefined;
+  /** What it said of itself last. */
+  readonly load: WorkerLoad;
+  /** Begins a virtual session; the sink hears how the worker answers. Throws where the manifest takes none. */
+  attach(request: AttachRequest, sink: VirtualSink): VirtualSession;
+}
+
+/** A worker's figures (docs/PROTOCOL.md, STATS); zeros before the first came. */
+export interface WorkerLoad {
+  readonly sessions: number;
+  readonly inFlight: number;
+  /** Delay of its event loop, milliseconds. */
+  readonly lag: number;
+  /** Memory, bytes. */
+  readonly rss: number;
 }
 
 /** What every linked worker gets to decide events born in Python (docs/PROTOCOL.md, "Rules"). */

@@ -27,10 +27,16 @@ export type AttachAnswer =
   | { readonly kind: 'elsewhere'; readonly holder: string }
   | { readonly kind: 'refused'; readonly code: 'draining' | 'failed' | 'unknown'; readonly message: string };
 
-/** A background handler: what to run again on another worker. */
-export interface BackgroundHandler {
+/** A handler and its arguments, to be run in a session. */
+export interface HandlerCall {
   readonly name: string;
   readonly payload: Readonly<Record<string, unknown>>;
+}
+
+/** A background handler that ran. `payload` null: too large to be told, so it cannot be run again. */
+export interface BackgroundHandler {
+  readonly name: string;
+  readonly payload: Readonly<Record<string, unknown>> | null;
 }
 
 /** What became of a numbered packet's handlers. */
@@ -69,7 +75,7 @@ export interface VirtualSession {
   /** A client's packet with its number; `tellDone` asks for `done`. */
   send(number: number, frame: string | Buffer, binary: boolean, tellDone: boolean): SendResult;
   /** Runs a handler as if the browser had sent its event. `background`: one that ran on another worker. */
-  inject(number: number, handler: BackgroundHandler, background: boolean): SendResult;
+  inject(number: number, call: HandlerCall, background: boolean): SendResult;
   /** Asks for the whole state as a delta; `done` tells. */
   resync(number: number): SendResult;
   /** Gives credit back for so many bytes of messages: the client's connection has taken them. */

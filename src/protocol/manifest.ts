@@ -28,7 +28,16 @@ export interface Manifest {
   readonly cookie: string | null;
   readonly loginUrl: string | null;
   readonly corsOrigins: readonly string[];
+  /** Events it is given at a time; 0: the sidecar's choice. */
   readonly capacity: number;
+  /** Whether the worker takes virtual sessions (docs/PROTOCOL.md, "Sessions on a link"). */
+  readonly sessions: boolean;
+  /** Largest text it takes, in code points. */
+  readonly maxPayload: number;
+  /** The id under which Reflex's token records name it; null without Redis state. */
+  readonly tokens: string | null;
+  /** Whether state outlives the worker. */
+  readonly persistent: boolean;
   /** Whether the worker can be asked who a session belongs to. */
   readonly auth: boolean;
 }
@@ -40,6 +49,8 @@ export class ManifestError extends Error {
 const MAX_STATES = 20_000;
 const MAX_HANDLERS = 2_000;
 const MAX_TEXT = 1_024;
+/** What Reflex announces by itself. */
+const DEFAULT_MAX_PAYLOAD = 1_000_000;
 
 function fail(path: string, expected: string): never {
   throw new ManifestError(`${path}: expected ${expected}`);
@@ -63,6 +74,11 @@ function asTexts(value: unknown, path: string, max: number): string[] {
 function asNumber(value: unknown, path: string): number {
   if (typeof value !== 'number' || !Number.isFinite(value) || value < 0) fail(path, 'a number of at least 0');
   return value;
+}
+
+function asPositive(value: unknown, path: string): number {
+  if (asNumber(value, path) === 0) fail(path, 'a number above 0');
+  return value as number;
 }
 
 function orNull(value: unknown, path: string): string | null {
@@ -104,6 +120,10 @@ export function readManifest(value: unknown): Manifest {
     loginUrl: orNull(raw['loginUrl'], 'loginUrl'),
     corsOrigins: asTexts(raw['corsOrigins'] ?? [], 'corsOrigins', 1_000),
     capacity: asNumber(raw['capacity'] ?? 0, 'capacity'),
+    sessions: raw['sessions'] === true,
+    maxPayload: asPositive(raw['maxPayload'] ?? DEFAULT_MAX_PAYLOAD, 'maxPayload'),
+    tokens: orNull(raw['tokens'], 'tokens'),
+    persistent: raw['persistent'] === true,
     auth: raw['auth'] === true,
   };
 }

@@ -207,7 +207,15 @@ export class WorkerLink {
       if (manifest.name !== undefined && manifest.name !== this.#identity.name) {
         return this.#fail('NAME', 'the worker belongs to another deployment: compare BRIDGEHEAD_NAME and name');
       }
-      this.worker = { manifest, since: this.worker?.since ?? this.#clock.monotonic() };
+      this.worker = {
+        manifest,
+        since: this.worker?.since ?? this.#clock.monotonic(),
+        drainBy: undefined,
+        load: { sessions: 0, inFlight: 0, lag: 0, rss: 0 },
+        attach: () => {
+          throw new Error('this sidecar opens no sessions on links yet');
+        },
+      };
     } catch (cause) {
       if (!(cause instanceof ManifestError)) throw cause;
       return this.#fail('MANIFEST', cause.message);
