@@ -10,7 +10,10 @@ export function nodeExchange(head: RequestHead, incoming: IncomingMessage, outgo
       if (outgoing.headersSent || outgoing.destroyed) return;
       const length = body === undefined ? 0 : Buffer.byteLength(body);
       const hasBody = status !== 204 && status !== 304;
-      outgoing.writeHead(status, { ...outgoingHeaders(headers), ...(hasBody ? { 'content-length': length } : {}) });
+      const all = { ...outgoingHeaders(headers), ...(hasBody ? { 'content-length': length } : {}) };
+      // With it, Node would close the socket at once, and what the client still sends would reset it before it has read.
+      if (!incoming.complete) delete all['connection'];
+      outgoing.writeHead(status, all);
       outgoing.end(head.method === 'HEAD' || !hasBody ? undefined : body);
       discard(incoming, outgoing);
     },
@@ -30,17 +33,17 @@ export function nodeExchange(head: RequestHead, incoming: IncomingMessage, outgo
   };
 }
 
-/** How much of an unread body is read away so that the client gets its answer before a reset. Bytes. */
-const DISCARD_LIMIT = 1024 * 1024;
+/**
+ * How long an unread body is read away, so that the client gets its answer before a reset. Milliseconds: counted in bytes, a
+ * fast client would be reset while the answer still waits to be read.
+ */
+const LINGER = 5_000;
 
 function discard(incoming: IncomingMessage, outgoing: ServerResponse): void {
   if (incoming.complete) return;
-  let size = 0;
+  const timer = setTimeout(() => incoming.destroy(), LINGER);
   incoming.on('error', () => undefined);
-  incoming.on('data', (chunk: Buffer) => {
-    size += chunk.length;
-    if (size > DISCARD_LIMIT) incoming.destroy();
-  });
+  incoming.once('close', () => clearTimeout(timer));
   incoming.resume();
   outgoing.once('finish', () => {
     if (!incoming.complete) outgoing.socket?.end();
