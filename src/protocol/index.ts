@@ -8,6 +8,8 @@ export * from './close-code.ts';
 export * from './engine-io.ts';
 export * from './keys.ts';
 export * from './link.ts';
+export * from './link-session.ts';
+export * from './link-session-reader.ts';
 export * from './manifest.ts';
 export * from './reflex-event.ts';
 export * from './reflex-update.ts';

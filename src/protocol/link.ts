@@ -18,13 +18,16 @@ export const LinkFrame = {
   authReply: 11,
   session: 12,
   invalidate: 13,
+  drain: 14,
+  stats: 15,
 } as const;
 
 /** Limits of a frame's length field, in bytes: until the worker has proved the secret, and after. */
 export const MAX_FRAME_BEFORE_PROOF = 4_096;
 export const MAX_FRAME = 16 * 1024 * 1024;
 
-const HEAD = 4 + 1 + 4;
+/** Bytes of a frame before its body. */
+export const FRAME_HEAD = 4 + 1 + 4;
 
 export interface Frame {
   readonly type: number;
@@ -32,12 +35,18 @@ export interface Frame {
   readonly body: Buffer;
 }
 
-export function encodeFrame(type: number, channel: number, body: Buffer): Buffer {
-  const frame = Buffer.allocUnsafe(HEAD + body.length);
-  frame.writeUInt32BE(5 + body.length, 0);
+/** A frame with its head written and room for the body. */
+export function frameBuffer(type: number, channel: number, bodyBytes: number): Buffer {
+  const frame = Buffer.allocUnsafe(FRAME_HEAD + bodyBytes);
+  frame.writeUInt32BE(5 + bodyBytes, 0);
   frame.writeUInt8(type, 4);
   frame.writeUInt32BE(channel, 5);
-  body.copy(frame, HEAD);
+  return frame;
+}
+
+export function encodeFrame(type: number, channel: number, body: Buffer): Buffer {
+  const frame = frameBuffer(type, channel, body.length);
+  body.copy(frame, FRAME_HEAD);
   return frame;
 }
 
@@ -45,52 +54,78 @@ export function encodeControl(type: number, message: object): Buffer {
   return encodeFrame(type, 0, Buffer.from(JSON.stringify(message)));
 }
 
-/** A frame that is longer than allowed or shorter than its own head. */
+/** A frame that breaks the protocol. The message holds nothing that the peer sent but numbers. */
 export class FrameError extends Error {
   override readonly name = 'FrameError';
+}
+
+/** Bytes that are no UTF-8 are no message: both sides must read the same text. */
+const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
+/** The JSON object that a body holds. Throws FrameError. */
+export function decodeObject(body: Buffer): Record<string, unknown> {
+  let value: unknown;
+  try {
+    value = JSON.parse(UTF8.decode(body));
+  } catch {
+    // Told below, like every other thing that is no object.
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw new FrameError('the body must be a JSON object');
+  return value as Record<string, unknown>;
 }
 
 /** Cuts a stream of bytes into frames, holding back at most one unfinished frame. */
 export class FrameReader {
   /** Bytes the length field may say; raised once the peer is proved. */
   limit: number = MAX_FRAME_BEFORE_PROOF;
-  #chunks: Buffer[] = [];
-  #size = 0;
+  /** The beginning of a length field that a chunk cut off. */
+  #start: Buffer | undefined;
+  /** A frame that goes on in chunks to come, and how much of it is there. */
+  #partial: Buffer | undefined;
+  #filled = 0;
 
-  /** The frames that are complete with this chunk. Throws FrameError. Bodies are views: copy what is kept. */
-  *push(chunk: Buffer): Generator<Frame> {
-    this.#chunks.push(chunk);
-    this.#size += chunk.length;
-    while (this.#size >= 4) {
-      const length = this.#peekLength();
+  /**
+   * The frames that are complete with this chunk; all must be taken before the next one is pushed. Throws FrameError. Bodies are
+   * views: copy what is kept.
+   */
+  *push(input: Buffer): Generator<Frame> {
+    let chunk = input;
+    let offset = 0;
+    if (this.#partial !== undefined) {
+      offset = chunk.copy(this.#partial, this.#filled);
+      this.#filled += offset;
+      if (this.#filled < this.#partial.length) return;
+      const whole = this.#partial;
+      this.#partial = undefined;
+      yield frameAt(whole, 0, whole.length);
+    } else if (this.#start !== undefined) {
+      chunk = Buffer.concat([this.#start, input]);
+      this.#start = undefined;
+    }
+    while (chunk.length - offset >= 4) {
+      const length = chunk.readUInt32BE(offset);
       if (length < 5) throw new FrameError(`a frame of ${length} bytes is shorter than its head`);
       if (length > this.limit) throw new FrameError(`a frame of ${length} bytes exceeds ${this.limit}`);
-      if (this.#size < 4 + length) return;
-      const whole = this.#take(4 + length);
-      yield { type: whole.readUInt8(4), channel: whole.readUInt32BE(5), body: whole.subarray(HEAD) };
+      const end = offset + 4 + length;
+      if (end > chunk.length) {
+        this.#partial = Buffer.allocUnsafe(4 + length);
+        this.#filled = chunk.copy(this.#partial, 0, offset);
+        return;
+      }
+      yield frameAt(chunk, offset, end);
+      offset = end;
     }
+    if (offset < chunk.length) this.#start = Buffer.from(chunk.subarray(offset));
   }
+}
 
-  #peekLength(): number {
-    const first = this.#chunks[0];
-    if (first !== undefined && first.length >= 4) return first.readUInt32BE(0);
-    this.#chunks = [Buffer.concat(this.#chunks)];
-    return (this.#chunks[0] as Buffer).readUInt32BE(0);
-  }
-
-  #take(bytes: number): Buffer {
-    let joined = this.#chunks[0] as Buffer;
-    if (joined.length < bytes) joined = Buffer.concat(this.#chunks);
-    else if (this.#chunks.length > 1) {
-      this.#chunks[0] = joined.subarray(bytes);
-      this.#size -= bytes;
-      if (this.#chunks[0].length === 0) this.#chunks.shift();
-      return joined.subarray(0, bytes);
-    }
-    this.#size -= bytes;
-    this.#chunks = this.#size === 0 ? [] : [joined.subarray(bytes)];
-    return joined.subarray(0, bytes);
-  }
+function frameAt(bytes: Buffer, start: number, end: number): Frame {
+  return {
+    type: bytes.readUInt8(start + 4),
+    channel: bytes.readUInt32BE(start + 5),
+    body: bytes.subarray(start + FRAME_HEAD, end),
+  };
 }
 
 export interface Proof {
