@@ -2,7 +2,16 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { keyring } from '../../src/protocol/keys.ts';
-import { encodeControl, FrameReader, isLinkMac, LinkFrame, linkMac, MAX_FRAME } from '../../src/protocol/link.ts';
+import {
+  encodeControl,
+  FrameReader,
+  isLinkMac,
+  LinkFrame,
+  linkMac,
+  MAX_FRAME,
+  type Frame,
+} from '../../src/protocol/link.ts';
+import { SessionFrame } from '../../src/protocol/link-session.ts';
 import { waitUntil } from '../../tools/process.ts';
 
 export interface LinkMessage {
@@ -35,6 +44,10 @@ export class LinkClient {
   readonly socket: Socket;
   readonly received: LinkMessage[] = [];
   closed = false;
+  /** Whether PING is answered, as an honest worker does. */
+  answersPings = true;
+  /** Called for each frame of a session; its body is a view. */
+  onSessionFrame: (frame: Frame) => void = () => undefined;
   readonly nonce = randomBytes(32).toString('base64url');
   readonly #reader = new FrameReader();
 
@@ -42,14 +55,19 @@ export class LinkClient {
     this.socket = socket;
     this.#reader.limit = MAX_FRAME;
     socket.on('data', (chunk: Buffer) => {
-      for (const { type, body } of this.#reader.push(chunk)) {
-        this.received.push({ type, body: JSON.parse(body.toString()) as LinkMessage['body'] });
-      }
+      for (const frame of this.#reader.push(chunk)) this.#frame(frame);
     });
     socket.on('error', () => undefined);
     socket.on('close', () => {
       this.closed = true;
     });
+  }
+
+  #frame(frame: Frame): void {
+    if (frame.type >= SessionFrame.attach) return this.onSessionFrame(frame);
+    const message = { type: frame.type, body: JSON.parse(frame.body.toString()) as LinkMessage['body'] };
+    this.received.push(message);
+    if (frame.type === LinkFrame.ping && this.answersPings) this.send(LinkFrame.pong, message.body);
   }
 
   /** `address` as a link server gives it: `tcp://host:port` or `unix:path`. Resolves with HELLO there. */
