@@ -77,6 +77,7 @@ export async function compose(config: Config, parts: ComposeParts): Promise<Runn
       namespace: config.namespace,
       proxyOther: config.proxyOther,
       payloadBytes: config.limits.payloadBytes,
+      retention: config.sessionRetention * 1000,
     },
     gatewaySettings(config),
     {

@@ -35,6 +35,7 @@ export type SessionCloseReason =
   | 'upstream_unavailable'
   | 'admin'
   | 'revoked'
+  | 'replaced'
   | 'draining';
 
 /** One handler's counters, resolved once so that counting an event is two additions. */

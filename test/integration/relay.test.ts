@@ -220,7 +220,7 @@ describe('a burst of 10,000 events', () => {
 describe('backends', () => {
   it('get the new session in turn, the one with the least first, and each token stays with its own', async () => {
     const workers = [await startWorker(), await startWorker()];
-    const sidecar = await startSidecar({ backends: workers.map(({ url }) => url) });
+    const sidecar = await startSidecar({ backends: workers.map(({ url }) => url), sessionRetention: 0 });
     const clients: EngineClient[] = [];
     const enter = async (token: string): Promise<string> => {
       const client = await EngineClient.open(sidecar.url, { token });

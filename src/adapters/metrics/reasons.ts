@@ -42,5 +42,6 @@ export const CLOSE_REASONS: Readonly<Record<SessionCloseReason, 0>> = {
   upstream_unavailable: 0,
   admin: 0,
   revoked: 0,
+  replaced: 0,
   draining: 0,
 };

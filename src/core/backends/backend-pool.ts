@@ -1,22 +1,11 @@
 import type { Clock, Timer } from '../../ports/clock.ts';
 import type { Logger } from '../../ports/logger.ts';
 import type { Metrics } from '../../ports/metrics.ts';
-import type { Channel, ChannelSink, Upstream } from '../../ports/upstream.ts';
+import type { Upstream } from '../../ports/upstream.ts';
 import type { ClientToken } from '../../protocol/brand.ts';
 import type { ClientInfo } from '../relay/client-info.ts';
-
-/** A channel and where it leads. `close` gives its place back. */
-export interface PlacedChannel {
-  readonly channel: Channel;
-  readonly url: string;
-  close(): void;
-}
-
-/** Where sessions get their channels from. */
-export interface ChannelSource {
-  /** Waits for a worker as long as the configuration allows; rejects after that, or when `signal` ends. */
-  open(client: ClientInfo, sink: ChannelSink, signal: AbortSignal): Promise<PlacedChannel>;
-}
+import type { ChannelSource, SessionChannel, SessionChannelSink } from '../relay/session-channel.ts';
+import { DirectSessionChannel } from './direct-session-channel.ts';
 
 export interface Backend {
   readonly upstream: Upstream;
@@ -84,7 +73,7 @@ export class BackendPool implements ChannelSource {
     for (const { upstream } of this.backends) upstream.close();
   }
 
-  async open(client: ClientInfo, sink: ChannelSink, signal: AbortSignal): Promise<PlacedChannel> {
+  async open(client: ClientInfo, sink: SessionChannelSink, signal: AbortSignal): Promise<SessionChannel> {
     const deadline = this.#clock.monotonic() + this.#options.wait;
     let pause = RETRY_FIRST;
     for (;;) {
@@ -116,19 +105,21 @@ export class BackendPool implements ChannelSource {
   async #tryOpen(
     backend: Backend,
     client: ClientInfo,
-    sink: ChannelSink,
+    sink: SessionChannelSink,
     signal: AbortSignal,
-  ): Promise<PlacedChannel | undefined> {
+  ): Promise<SessionChannel | undefined> {
     const begun = this.#clock.monotonic();
     backend.sessions++;
     try {
       const timeout = AbortSignal.any([signal, AbortSignal.timeout(this.#options.connectTimeout)]);
-      const channel = await backend.upstream.open(client.request, sink, timeout);
+      const placed = new DirectSessionChannel(backend.upstream.url, sink, () => backend.sessions--);
+      const channel = await backend.upstream.open(client.request, placed, timeout);
+      placed.attach(channel);
       this.#metrics.upstreamConnect('ok', (this.#clock.monotonic() - begun) / 1000);
       this.#mark(backend, 'up', '');
       backend.maxPayload = channel.maxPayload;
       this.#remember(client.token, backend);
-      return { channel, url: backend.upstream.url, close: once(() => this.#release(backend, channel)) };
+      return placed;
     } catch (cause) {
       backend.sessions--;
       if (signal.aborted) return undefined;
@@ -136,11 +127,6 @@ export class BackendPool implements ChannelSource {
       this.#mark(backend, 'down', errorText(cause));
       return undefined;
     }
-  }
-
-  #release(backend: Backend, channel: Channel): void {
-    backend.sessions--;
-    channel.close();
   }
 
   #remember(token: ClientToken, backend: Backend): void {
@@ -185,15 +171,6 @@ export class BackendPool implements ChannelSource {
       signal.addEventListener('abort', abort, { once: true });
     });
   }
-}
-
-function once(callback: () => void): () => void {
-  let done = false;
-  return () => {
-    if (done) return;
-    done = true;
-    callback();
-  };
 }
 
 function errorText(cause: unknown): string {

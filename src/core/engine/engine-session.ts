@@ -50,6 +50,8 @@ export class EngineSession implements LaneSink {
   #heartbeat: Timer | undefined;
   /** Whether anything arrived since the last ping: any packet shows that the client lives. */
   #heard = true;
+  /** Told by whatever arrives next. */
+  #onHeard: (() => void) | undefined;
   #probe: { readonly lane: WebSocketLane; readonly timeout: Timer } | undefined;
 
   /** `makeLane` gets the session as the lane's sink. */
@@ -106,6 +108,21 @@ export class EngineSession implements LaneSink {
     this.#paused = false;
     this.#heard = true;
     this.#lane.resume();
+  }
+
+  /** Whether the client shows within so many milliseconds that it lives: it is pinged. */
+  probe(milliseconds: number): Promise<boolean> {
+    if (this.#closed) return Promise.resolve(false);
+    return new Promise((resolve) => {
+      const settle = (lives: boolean): void => {
+        timer.cancel();
+        this.#onHeard = undefined;
+        resolve(lives);
+      };
+      const timer = this.#clock.setTimeout(() => settle(false), milliseconds);
+      this.#onHeard = () => settle(!this.#closed);
+      this.#lane.send(EnginePacket.ping, false);
+    });
   }
 
   /** Closes the transport alone: a Socket.IO DISCONNECT would keep Reflex's client from coming back. */
@@ -165,7 +182,7 @@ export class EngineSession implements LaneSink {
 
   text(packet: string, raw: Buffer | undefined): void {
     if (this.#closed) return;
-    this.#heard = true;
+    this.#hear();
     switch (packet.charCodeAt(0)) {
       case EnginePacketCode.message:
         this.#sink?.text(packet, raw);
@@ -189,8 +206,13 @@ export class EngineSession implements LaneSink {
 
   binary(data: Buffer): void {
     if (this.#closed) return;
-    this.#heard = true;
+    this.#hear();
     this.#sink?.binary(data);
+  }
+
+  #hear(): void {
+    this.#heard = true;
+    this.#onHeard?.();
   }
 
   drained(): void {
@@ -220,6 +242,7 @@ export class EngineSession implements LaneSink {
     if (this.#closed) return;
     this.#closed = true;
     this.#heartbeat?.cancel();
+    this.#onHeard?.();
     if (this.#probe !== undefined) this.#cancelProbe();
     this.#sink?.closed(reason);
   }

@@ -12,6 +12,7 @@ import type { BackendPool } from '../backends/backend-pool.ts';
 import type { TrustsProxy } from '../http/forwarded.ts';
 import { clientToken, parseTarget } from '../http/query.ts';
 import { refuseUpgrade, respondError } from '../http/respond.ts';
+import { ConnectWatch } from '../relay/connect-watch.ts';
 import { QueueBudget } from '../relay/inbound-queue.ts';
 import type { RelayContext, SessionLimits } from '../relay/relay-context.ts';
 import { UserSessions } from '../limits/user-sessions.ts';
@@ -29,6 +30,8 @@ export interface GatewayOptions {
   readonly uploadPath: string;
   readonly namespace: string;
   readonly proxyOther: boolean;
+  /** How long a session waits for its client to come back. Milliseconds; 0: not at all. */
+  readonly retention: number;
   /** Largest message of a client, in code points; a worker that announces less is heeded. */
   readonly payloadBytes: number;
 }
@@ -220,7 +223,7 @@ export class Gateway implements TransportHandler {
   }
 
   #relayContext(): RelayContext {
-    const { namespace, payloadBytes } = this.#options;
+    const { namespace, payloadBytes, retention } = this.#options;
     const { pool, clock, metrics } = this.#parts;
     const knowledge = this.#knowledge;
     const settings = (): GatewaySettings => this.#settings;
@@ -231,6 +234,9 @@ export class Gateway implements TransportHandler {
       shared: this.#parts.sharedLimits,
       userSessions: new UserSessions(() => settings().limits.sessionsPerUser),
       channels: pool,
+      connectWatch: new ConnectWatch(namespace),
+      retention,
+      renamed: (session, token) => this.#registry.rename(session, token),
       clock,
       metrics,
       get maxPayload() {

@@ -1,10 +1,12 @@
 import { randomBytes } from 'node:crypto';
-import type { SessionId } from '../../protocol/brand.ts';
+import type { ClientToken, SessionId } from '../../protocol/brand.ts';
 import type { RelaySession } from '../relay/relay-session.ts';
 
 /** Every open session by its id. Ids begin with this process's own prefix, so that a neighbour knows whose they are. */
 export class SessionRegistry {
   readonly #sessions = new Map<SessionId, RelaySession>();
+  /** Sessions of each tab, the youngest last: more than one where tabs share a token, or while one takes over from another. */
+  readonly #ofToken = new Map<ClientToken, RelaySession[]>();
   readonly #prefix = randomBytes(6).toString('base64url');
 
   get size(): number {
@@ -17,10 +19,33 @@ export class SessionRegistry {
 
   add(session: RelaySession): void {
     this.#sessions.set(session.engine.id, session);
+    session.predecessor = this.#ofToken.get(session.token)?.at(-1);
+    this.#addToken(session);
   }
 
   remove(session: RelaySession): void {
     this.#sessions.delete(session.engine.id);
+    this.#removeToken(session);
+  }
+
+  /** The worker gave the session's tab another token. */
+  rename(session: RelaySession, token: ClientToken): void {
+    this.#removeToken(session);
+    session.rename(token);
+    if (this.#sessions.has(session.engine.id)) this.#addToken(session);
+  }
+
+  #addToken(session: RelaySession): void {
+    if (session.token === '') return;
+    const others = this.#ofToken.get(session.token);
+    if (others === undefined) this.#ofToken.set(session.token, [session]);
+    else others.push(session);
+  }
+
+  #removeToken(session: RelaySession): void {
+    const others = this.#ofToken.get(session.token)?.filter((other) => other !== session) ?? [];
+    if (others.length === 0) this.#ofToken.delete(session.token);
+    else this.#ofToken.set(session.token, others);
   }
 
   find(id: string): RelaySession | undefined {

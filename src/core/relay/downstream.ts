@@ -1,8 +1,8 @@
 import type { Timer } from '../../ports/clock.ts';
-import type { Channel } from '../../ports/upstream.ts';
 import type { EngineSession } from '../engine/engine-session.ts';
 import type { LatencyWatch } from './latency-watch.ts';
 import type { RelayContext } from './relay-context.ts';
+import type { SessionChannel } from './session-channel.ts';
 
 /** How long a client may take to read what is over its limit before it is closed. Milliseconds. */
 export const SLOW_CLIENT_GRACE = 30_000;
@@ -16,7 +16,7 @@ export class Downstream {
   readonly #engine: EngineSession;
   readonly #latency: LatencyWatch;
   readonly #onTooSlow: () => void;
-  #held: { readonly channel: Channel; readonly timer: Timer; readonly bytes: number } | undefined;
+  #held: { readonly channel: SessionChannel; readonly timer: Timer; readonly bytes: number } | undefined;
 
   constructor(context: RelayContext, engine: EngineSession, latency: LatencyWatch, onTooSlow: () => void) {
     this.#context = context;
@@ -25,7 +25,7 @@ export class Downstream {
     this.#onTooSlow = onTooSlow;
   }
 
-  message(frame: Buffer, binary: boolean, channel: Channel | undefined): void {
+  message(frame: Buffer, binary: boolean, channel: SessionChannel | undefined): void {
     const { metrics, clock, limits } = this.#context;
     metrics.clientBytes('out', frame.length);
     if (!binary) this.#latency.frame(frame, () => clock.monotonic());
@@ -36,7 +36,7 @@ export class Downstream {
     if (waiting > limits.queueBytes + frame.length) this.#hold(channel, waiting);
   }
 
-  #hold(channel: Channel | undefined, bytes: number): void {
+  #hold(channel: SessionChannel | undefined, bytes: number): void {
     if (this.#held !== undefined || channel === undefined) return;
     const { budget, clock } = this.#context;
     if (!budget.fits(bytes)) {

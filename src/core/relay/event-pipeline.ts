@@ -32,19 +32,33 @@ export class EventPipeline {
   readonly #context: RelayContext;
   readonly #client: ClientInfo;
   readonly #latency: LatencyWatch;
+  #token: ClientToken;
   #tokenHash: string | undefined;
+  /** How the packet that was prepared last was decided, where it was a Reflex event. */
+  decision: Decision | undefined;
   /** Events that went through. */
   count = 0;
 
   constructor(context: RelayContext, client: ClientInfo, identity: ClientIdentity, latency: LatencyWatch) {
     this.#context = context;
     this.#client = client;
+    this.#token = client.token;
     this.identity = identity;
     this.#latency = latency;
   }
 
+  get token(): ClientToken {
+    return this.#token;
+  }
+
+  set token(token: ClientToken) {
+    this.#token = token;
+    this.#tokenHash = undefined;
+  }
+
   /** Called as the packet is handed to the worker, so that an annotation never waits. `accepted`: code points it takes. */
   prepare(packet: string, header: PacketHeader, accepted: number): Prepared {
+    this.decision = undefined;
     if (header.namespace !== this.#context.namespace) return packet;
     const parsed = parseReflexPacket(packet, header);
     switch (parsed.kind) {
@@ -72,6 +86,7 @@ export class EventPipeline {
       return this.#refuse(verdict, event, header);
     }
     decision.meter.event(decision.tier);
+    this.decision = decision;
     this.count++;
     this.#latency.begin(decision.meter, clock.monotonic());
     if (event.forged) metrics.forgedAnnotation();
@@ -105,7 +120,7 @@ export class EventPipeline {
   #annotated(packet: string, event: ReflexEvent, note: Note, accepted: number): string {
     const { annotator, metrics } = this.#context;
     if (annotator === undefined) return packet;
-    this.#tokenHash ??= tokenHash(this.#client.token satisfies ClientToken);
+    this.#tokenHash ??= tokenHash(this.#token);
     const session = annotator.cookie === null ? '' : this.identity.session(annotator.cookie);
     const annotation = annotator.annotate({ token: this.#tokenHash, session }, event.name, note);
     const annotated = insertAnnotation(packet, event, annotation);

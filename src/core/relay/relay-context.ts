@@ -1,12 +1,15 @@
 import type { Clock } from '../../ports/clock.ts';
 import type { Metrics } from '../../ports/metrics.ts';
-import type { ChannelSource } from '../backends/backend-pool.ts';
+import type { ClientToken } from '../../protocol/brand.ts';
 import type { UserResolver } from '../auth/user-resolver.ts';
 import type { KeyedLimits } from '../limits/keyed-limits.ts';
 import type { UserSessions } from '../limits/user-sessions.ts';
 import type { TierResolver } from '../tiers/tier-resolver.ts';
 import type { Annotator } from './annotator.ts';
+import type { ConnectWatch } from './connect-watch.ts';
 import type { QueueBudget } from './inbound-queue.ts';
+import type { RelaySession } from './relay-session.ts';
+import type { ChannelSource } from './session-channel.ts';
 
 /** Limits of one session. 0 means none. */
 export interface SessionLimits {
@@ -47,6 +50,11 @@ export interface RelayContext {
   readonly userSessions: UserSessions;
   readonly budget: QueueBudget;
   readonly channels: ChannelSource;
+  readonly connectWatch: ConnectWatch;
+  /** How long a session waits for its client to come back. Milliseconds; 0: not at all. */
+  readonly retention: number;
+  /** A worker gave a session's tab another token. */
+  renamed(session: RelaySession, token: ClientToken): void;
   readonly clock: Clock;
   readonly metrics: Metrics;
 }

@@ -2,64 +2,63 @@ import type { Invalidation } from '../../ports/auth.ts';
 import type { Timer } from '../../ports/clock.ts';
 import type { EventLossReason, SessionCloseReason } from '../../ports/metrics.ts';
 import type { SessionSummary } from '../../ports/operator.ts';
-import type { Channel, ChannelSink } from '../../ports/upstream.ts';
 import type { ClientToken } from '../../protocol/brand.ts';
 import { CloseCode } from '../../protocol/close-code.ts';
-import { exceedsCodePoints } from '../../protocol/engine-io.ts';
 import { toastUpdate } from '../../protocol/reflex-update.ts';
-import { parseHeader, SocketPacket, type PacketHeader } from '../../protocol/socket-io.ts';
-import type { PlacedChannel } from '../backends/backend-pool.ts';
+import { ClientIdentity } from '../auth/client-identity.ts';
 import type { EngineSession, EngineSink } from '../engine/engine-session.ts';
+import { farewell, type CountedSession } from '../limits/user-sessions.ts';
 import type { ClientInfo } from './client-info.ts';
 import { Downstream } from './downstream.ts';
-import { ClientIdentity } from '../auth/client-identity.ts';
 import { EventPipeline } from './event-pipeline.ts';
-import { InboundQueue } from './inbound-queue.ts';
+import { Inbound } from './inbound.ts';
+import type { Waiting } from './inbound-queue.ts';
+import { KeptMessages, type KeptMessage } from './kept-messages.ts';
 import { LatencyWatch } from './latency-watch.ts';
 import type { RelayContext } from './relay-context.ts';
-import { EventLimits } from '../limits/event-limits.ts';
-import { farewell, type CountedSession } from '../limits/user-sessions.ts';
-import { TokenBucket } from './token-bucket.ts';
+import type { SessionChannel, SessionChannelSink, TokenClaim } from './session-channel.ts';
 
-/** A worker that has so many bytes unwritten is given nothing more until it has taken them. */
-const UPSTREAM_HIGH_WATER = 256 * 1024;
 /** A client that opens a transport and says nothing is closed; Reflex opens it up to 10 s early. Milliseconds. */
 export const CONNECT_TIMEOUT = 45_000;
 /** A handler that sends nothing for so long sends nothing at all, as far as a drain can wait. Milliseconds. */
 const HANDLER_GRACE = 1_000;
-/** At most one toast in so many milliseconds tells of refused events. */
-const TOAST_INTERVAL = 2_000;
+/** How long a client may take to show that it lives when another one comes with its token. Milliseconds. */
+const PROBE_TIMEOUT = 2_000;
 
-type Overflow = EventLossReason & ('queue_full' | 'total_queue_full');
+/** What a session leaves to the one that takes its tab over. */
+interface Estate {
+  /** What the worker said since the client was gone. */
+  readonly kept: readonly KeptMessage[];
+  /** What the client said and no worker got. */
+  readonly waiting: readonly Waiting[];
+}
 
 /** One client's session: everything between its Engine.IO session and its channel to a worker. */
 export class RelaySession implements EngineSink, CountedSession {
   readonly engine: EngineSession;
+  /** The session that had this tab's token before, if it is still known. */
+  predecessor: RelaySession | undefined;
   readonly #context: RelayContext;
   readonly #client: ClientInfo;
   readonly #onEnd: (session: RelaySession) => void;
   readonly #opened: number;
-  readonly #queue: InboundQueue;
-  readonly #bucket: EventLimits;
+  readonly #inbound: Inbound;
   #userLimited = false;
   /** The user whose sessions this one is counted among. */
   #countedFor: string | undefined;
   readonly #latency: LatencyWatch;
   readonly #pipeline: EventPipeline;
   readonly #downstream: Downstream;
-  #placed: PlacedChannel | undefined;
+  #channel: SessionChannel | undefined;
   #opening: AbortController | undefined;
-  #upstreamFull = false;
-  #findingUser = false;
   #ended = false;
-  /** Binary frames that still belong to the packet before; `#discard`: it was refused, and they with it. */
-  #attachments = 0;
-  #discard = false;
-  /** Binary frames still to be dropped at hand-over: the edge has answered their packet. */
-  #skip = 0;
-  #rateTimer: Timer | undefined;
+  /** Reflex's namespace is connected: until then the worker's messages are looked at. */
+  #connected = false;
+  /** Since the client is gone: what it has missed. */
+  #kept: { readonly messages: KeptMessages; readonly timer: Timer; readonly reason: SessionCloseReason } | undefined;
+  /** What follows the CONNECT acknowledgement. */
+  #inherited: readonly KeptMessage[] = [];
   #connectTimer: Timer | undefined;
-  #lastToast = -Infinity;
 
   constructor(
     context: RelayContext,
@@ -71,16 +70,19 @@ export class RelaySession implements EngineSink, CountedSession {
     this.#context = context;
     this.#client = client;
     this.#onEnd = onEnd;
-    const { clock, limits } = context;
-    const latency = new LatencyWatch(context.updatePrefix);
-    this.#latency = latency;
+    const { clock } = context;
+    this.#latency = new LatencyWatch(context.updatePrefix);
     this.#opened = clock.monotonic();
-    this.#queue = new InboundQueue(context.budget);
-    const own = new TokenBucket({ perSecond: limits.eventsPerSecond, burst: limits.eventBurst }, this.#opened);
-    const ofAddress = context.shared.address?.bucket(client.address);
-    this.#bucket = new EventLimits(ofAddress === undefined ? [own] : [own, ofAddress]);
-    this.#pipeline = new EventPipeline(context, client, new ClientIdentity(client.cookies), latency);
-    this.#downstream = new Downstream(context, engine, latency, () =>
+    this.#pipeline = new EventPipeline(context, client, new ClientIdentity(client.cookies), this.#latency);
+    this.#inbound = new Inbound(context, client, this.#pipeline, {
+      open: () => void this.#open(),
+      answer: (packet) => void engine.send(`4${packet}`, false),
+      close: (reason, code) => this.close(reason, code),
+      hold: () => engine.pause(),
+      release: () => engine.resume(),
+      handed: () => this.#limitUser(),
+    });
+    this.#downstream = new Downstream(context, engine, this.#latency, () =>
       this.close('slow_client', CloseCode.tryAgainLater),
     );
     const onSilence = (): void => this.close('connect_timeout', CloseCode.policyViolation);
@@ -92,14 +94,13 @@ export class RelaySession implements EngineSink, CountedSession {
    * is away, or for a poll that may never come, is nothing to wait for: the client comes back with it.
    */
   get busy(): boolean {
-    if (this.#latency.waiting(this.#context.clock.monotonic(), HANDLER_GRACE)) return true;
     const channel = this.#channel;
-    if (channel !== undefined && (this.#queue.length > 0 || channel.bufferedBytes > 0)) return true;
+    const work = channel?.work ?? 'away';
+    if (work === 'busy') return true;
+    if (work === 'unknown' && this.#latency.waiting(this.#context.clock.monotonic(), HANDLER_GRACE)) return true;
+    const { packets } = this.#inbound.waiting;
+    if (channel !== undefined && work !== 'away' && (packets > 0 || channel.bufferedBytes > 0)) return true;
     return this.engine.transport === 'websocket' && this.engine.bufferedBytes > 0;
-  }
-
-  get #channel(): Channel | undefined {
-    return this.#placed?.channel;
   }
 
   summary(): SessionSummary {
@@ -107,15 +108,15 @@ export class RelaySession implements EngineSink, CountedSession {
       id: this.engine.id,
       transport: this.engine.transport,
       address: this.#client.address,
-      upstream: this.#placed?.url ?? '',
+      upstream: this.#channel?.where ?? '',
       age: (this.#context.clock.monotonic() - this.#opened) / 1000,
       events: this.#pipeline.count,
-      queued: { upstream: this.#queue.bytes, client: this.engine.bufferedBytes },
+      queued: { upstream: this.#inbound.waiting.bytes, client: this.engine.bufferedBytes },
     };
   }
 
   get token(): ClientToken {
-    return this.#client.token;
+    return this.#pipeline.token;
   }
 
   /** Whether an invalidation is about this tab's user or session. */
@@ -137,126 +138,132 @@ export class RelaySession implements EngineSink, CountedSession {
   /** Ends the session by closing the transport. */
   close(reason: SessionCloseReason, code: number): void {
     this.engine.close(reason, code);
+    // A client that is away has no transport to close.
+    if (this.#kept !== undefined) this.#end(reason);
+  }
+
+  /**
+   * Another connection came with this tab's token. `alive`: the client answers, so both live. Otherwise this session is over, and
+   * what it leaves belongs to the newcomer.
+   */
+  async yield(): Promise<'alive' | 'gone' | Estate> {
+    if (this.#kept === undefined && !this.#ended && (await this.engine.probe(PROBE_TIMEOUT))) return 'alive';
+    if (this.#ended) return 'gone';
+    if (this.#kept === undefined) this.#keep('replaced');
+    this.engine.close('replaced', CloseCode.goingAway);
+    const waiting = this.#inbound.give();
+    // The worker's last words still come while it lets go.
+    await this.#channel?.close('takeover');
+    const kept = this.#kept?.messages.take() ?? [];
+    this.#end('replaced');
+    return { kept, waiting };
   }
 
   text(packet: string, raw: Buffer | undefined): void {
-    const { metrics, maxPayload } = this.#context;
-    const bytes = raw?.length ?? Buffer.byteLength(packet);
-    metrics.clientBytes('in', bytes);
-    if (exceedsCodePoints(packet, maxPayload)) return this.close('too_large', CloseCode.messageTooBig);
-    const header = parseHeader(packet, 1);
-    if (header === undefined || this.#attachments > 0) return this.close('bad_packet', CloseCode.policyViolation);
-    this.#attachments = header.attachments;
-    this.#discard = false;
-    if (this.#mayPass(header)) this.#hand(packet, raw, header);
-    else this.#enqueue(packet, header, bytes);
+    this.#inbound.text(packet, raw);
   }
 
   binary(data: Buffer): void {
-    const { metrics, maxPayload, limits } = this.#context;
-    metrics.clientBytes('in', data.length);
-    if (data.length > maxPayload) return this.close('too_large', CloseCode.messageTooBig);
-    if (this.#attachments === 0) return this.close('bad_packet', CloseCode.policyViolation);
-    this.#attachments--;
-    if (this.#discard) return;
-    if (this.#queue.length === 0 && this.#channel !== undefined) return this.#handBinary(data);
-    const verdict = this.#queue.admits(data.length, limits.queueBytes);
-    // Its packet has been accepted: half of it cannot be refused, so the client is told by the close.
-    if (verdict !== 'yes') return this.#overflow(verdict);
-    this.#queue.push({ kind: 'attachment', data: Buffer.from(data), bytes: data.length });
+    this.#inbound.binary(data);
   }
 
+  /** The Engine.IO session is over, whoever ended it. A client that is cut off may come back. */
+  closed(reason: SessionCloseReason): void {
+    if (this.#ended || this.#kept !== undefined) return;
+    const isCut = reason === 'connection_lost' || reason === 'ping_timeout';
+    if (isCut && this.#connected && this.token !== '' && this.#context.retention > 0) this.#keep(reason);
+    else this.#end(reason);
+  }
+
+  /** The client has read everything. */
   drained(): void {
     this.#downstream.drained();
   }
 
-  /** The Engine.IO session is over, whoever ended it. */
-  closed(reason: SessionCloseReason): void {
+  /** The worker gave the tab another token. */
+  rename(token: ClientToken): void {
+    this.#pipeline.token = token;
+  }
+
+  #channelSink(): SessionChannelSink {
+    return {
+      message: (frame, binary) => this.#message(frame, binary),
+      drained: () => this.#inbound.flush(),
+      returned: (items) => this.#inbound.returned(items),
+      interrupted: (events) => this.#interrupted(events),
+      ended: (reason) => this.#channelEnded(reason),
+    };
+  }
+
+  #message(frame: Buffer, binary: boolean): void {
+    if (this.#kept !== undefined) {
+      if (!this.#kept.messages.push(frame, binary)) this.#end(this.#kept.reason);
+      return;
+    }
+    this.#downstream.message(frame, binary, this.#channel);
+    if (!this.#connected && !binary) this.#watchConnect(frame);
+  }
+
+  #interrupted(events: number): void {
+    const { metrics } = this.#context;
+    metrics.eventLost('upstream_lost', events);
+    const text =
+      'The server was interrupted. Your last action may not have been carried out: please look before you repeat it.';
+    this.#toast('bridgehead-interrupted', 'warning', text);
+  }
+
+  #toast(id: string, level: 'error' | 'warning', text: string): void {
+    const packet = `4${toastUpdate(this.#context.namespace, { id, level, text })}`;
+    if (this.#kept === undefined) this.engine.send(packet, false);
+    else this.#kept.messages.push(Buffer.from(packet), false);
+  }
+
+  #channelEnded(reason: Parameters<SessionChannelSink['ended']>[0]): void {
+    this.#channel = undefined;
+    if (reason === 'no_worker') return this.#withoutWorker();
+    if (reason === 'slow') return this.close('slow_client', CloseCode.tryAgainLater);
+    this.close('upstream_closed', CloseCode.serviceRestart);
+  }
+
+  #withoutWorker(): void {
+    if (this.#inbound.waiting.packets > 0 && this.#connected) {
+      this.#toast('bridgehead-away', 'error', 'The server does not answer. Your last actions were not carried out.');
+    }
+    this.close('upstream_unavailable', CloseCode.tryAgainLater);
+  }
+
+  #keep(reason: SessionCloseReason): void {
+    const { clock, budget, limits, retention } = this.#context;
+    const messages = new KeptMessages(budget, limits.queueBytes);
+    this.#downstream.stop();
+    this.#channel?.resume();
+    this.#kept = { messages, reason, timer: clock.setTimeout(() => this.#end(reason), retention) };
+  }
+
+  #end(reason: SessionCloseReason): void {
     if (this.#ended) return;
     this.#ended = true;
-    this.#rateTimer?.cancel();
+    const { metrics, userSessions } = this.#context;
     this.#connectTimer?.cancel();
+    this.#kept?.timer.cancel();
+    this.#kept?.messages.take();
     this.#downstream.stop();
     this.#opening?.abort();
-    const lost = this.#queue.clear();
-    if (lost > 0) this.#context.metrics.eventLost(lossReason(reason), lost);
-    this.#placed?.close();
-    if (this.#countedFor !== undefined) this.#context.userSessions.leave(this, this.#countedFor);
-    this.#context.metrics.sessionClosed(reason);
+    const lost = this.#inbound.end();
+    if (lost > 0) metrics.eventLost(lossReason(reason), lost);
+    void this.#channel?.close(this.#kept === undefined ? 'closed' : 'lost');
+    if (this.#countedFor !== undefined) userSessions.leave(this, this.#countedFor);
+    metrics.sessionClosed(reason);
     this.#onEnd(this);
   }
 
-  #mayPass(header: PacketHeader): boolean {
-    if (this.#queue.length > 0 || this.#channel === undefined || this.#upstreamFull) return false;
-    return !isLimited(header) || this.#bucket.take(this.#context.clock.monotonic());
-  }
-
-  #enqueue(text: string, header: PacketHeader, bytes: number): void {
-    const verdict = this.#queue.admits(bytes, this.#context.limits.queueBytes);
-    if (verdict !== 'yes') return this.#refuse(header, verdict);
-    this.#queue.push({ kind: 'packet', text, header, bytes });
-    if (this.#placed === undefined) this.#openChannel();
-    else this.#flush();
-    this.#holdClientBack();
-  }
-
-  /** An event that finds the queue full is told by a toast, everything else by the end of the session. */
-  #refuse(header: PacketHeader, reason: Overflow): void {
-    const { namespace, metrics, clock } = this.#context;
-    const isEvent = header.type === SocketPacket.event || header.type === SocketPacket.binaryEvent;
-    if (!isEvent || header.namespace !== namespace) return this.#overflow(reason);
-    metrics.eventLost(reason, 1);
-    this.#discard = true;
-    const now = clock.monotonic();
-    if (now - this.#lastToast < TOAST_INTERVAL) return;
-    this.#lastToast = now;
-    const text = 'Too much at once: some of your last actions were not carried out. Please try again.';
-    this.engine.send(`4${toastUpdate(namespace, { id: 'bridgehead-refused', level: 'error', text })}`, false);
-  }
-
-  #overflow(reason: Overflow): void {
-    this.#context.metrics.eventLost(reason, 1);
-    this.close('queue_full', CloseCode.tryAgainLater);
-  }
-
-  /** While the worker is slow or away, TCP holds the client back before its queue is full. */
-  #holdClientBack(): void {
-    const waitsForWorker = this.#channel === undefined || this.#upstreamFull;
-    const { queueBytes } = this.#context.limits;
-    if (waitsForWorker && queueBytes > 0 && this.#queue.bytes > queueBytes / 2) this.engine.pause();
-  }
-
-  #flush(): void {
-    const { clock, metrics, limits } = this.#context;
-    for (;;) {
-      const item = this.#queue.peek();
-      if (item === undefined || this.#channel === undefined || this.#upstreamFull || this.#findingUser || this.#ended)
-        break;
-      if (
-        item.kind === 'packet' &&
-        item.paid !== true &&
-        isLimited(item.header) &&
-        !this.#bucket.take(clock.monotonic())
-      ) {
-        if (this.#rateTimer === undefined) metrics.eventDelayed();
-        this.#scheduleFlush();
-        break;
-      }
-      this.#queue.shift();
-      if (item.kind === 'packet') this.#hand(item.text, undefined, item.header);
-      else this.#handBinary(item.data);
-    }
-    if (this.#queue.bytes <= limits.queueBytes / 4) this.engine.resume();
-  }
-
-  #scheduleFlush(): void {
-    if (this.#rateTimer !== undefined) return;
-    const { clock } = this.#context;
-    const onToken = (): void => {
-      this.#rateTimer = undefined;
-      this.#flush();
-    };
-    this.#rateTimer = clock.setTimeout(onToken, this.#bucket.wait(clock.monotonic()));
+  #watchConnect(frame: Buffer): void {
+    const news = this.#context.connectWatch.read(frame);
+    if (news?.kind === 'new_token') this.#context.renamed(this, news.token as ClientToken);
+    if (news?.kind !== 'connected') return;
+    this.#connected = true;
+    for (const { frame: message, binary } of this.#inherited) this.engine.send(message, binary);
+    this.#inherited = [];
   }
 
   /** From the first event on that tells who the user is, all of theirs share a rate, and the sessions are counted. */
@@ -268,77 +275,36 @@ export class RelaySession implements EngineSink, CountedSession {
     const user = this.#userLimited ? undefined : known;
     if (limits === undefined || user === undefined) return;
     this.#userLimited = true;
-    this.#bucket.add(limits.bucket(user));
+    this.#inbound.bucket.add(limits.bucket(user));
   }
 
-  #hand(packet: string, raw: Buffer | undefined, header: PacketHeader): void {
-    const prepared = this.#pipeline.prepare(packet, header, this.#channel?.maxPayload ?? 0);
-    this.#limitUser();
-    if (typeof prepared === 'string') return this.#send(prepared === packet ? (raw ?? packet) : prepared, false);
-    switch (prepared.kind) {
-      case 'invalid':
-        return this.close('bad_packet', CloseCode.policyViolation);
-      case 'refused':
-        this.#skip = header.attachments;
-        this.engine.send(`4${prepared.answer}`, false);
-        return;
-      case 'wait':
-        return this.#waitFor(packet, header, prepared.until);
-    }
-  }
-
-  #handBinary(data: Buffer): void {
-    if (this.#skip > 0) this.#skip--;
-    else this.#send(data, true);
-  }
-
-  /** Puts the packet back at the head of the queue: what came after it waits with it. */
-  #waitFor(text: string, header: PacketHeader, until: Promise<void>): void {
-    this.#queue.unshift({ kind: 'packet', text, header, bytes: Buffer.byteLength(text), paid: true });
-    this.#findingUser = true;
-    void until.then(() => {
-      this.#findingUser = false;
-      this.#flush();
-    });
-  }
-
-  #send(frame: string | Buffer, binary: boolean): void {
-    const channel = this.#channel;
-    if (channel === undefined) return;
-    const result = channel.send(frame, binary);
-    if (result === 'queued' && channel.bufferedBytes > UPSTREAM_HIGH_WATER) this.#upstreamFull = true;
-  }
-
-  #openChannel(): void {
+  async #open(): Promise<void> {
     if (this.#opening !== undefined) return;
     this.#connectTimer?.cancel();
     this.#opening = new AbortController();
-    this.#context.channels.open(this.#client, this.#channelSink(), this.#opening.signal).then(
-      (placed) => this.#channelOpen(placed),
-      () => this.close('upstream_unavailable', CloseCode.tryAgainLater),
-    );
+    try {
+      const claim = await this.#claim();
+      if (this.#ended) return;
+      const channel = await this.#context.channels.open(this.#client, this.#channelSink(), this.#opening.signal, claim);
+      if (this.#ended) return void channel.close('closed');
+      this.#channel = channel;
+      this.#inbound.use(channel);
+    } catch {
+      this.#withoutWorker();
+    }
   }
 
-  #channelSink(): ChannelSink {
-    return {
-      message: (frame, binary) => this.#downstream.message(frame, binary, this.#channel),
-      drained: () => {
-        this.#upstreamFull = false;
-        this.#flush();
-      },
-      ended: () => this.close('upstream_closed', CloseCode.serviceRestart),
-    };
+  async #claim(): Promise<TokenClaim> {
+    const before = this.predecessor;
+    this.predecessor = undefined;
+    if (before === undefined) return 'own';
+    const estate = await before.yield();
+    if (estate === 'gone') return 'own';
+    if (estate === 'alive') return 'shared';
+    this.#inherited = estate.kept;
+    this.#inbound.take(estate.waiting);
+    return 'takeover';
   }
-
-  #channelOpen(placed: PlacedChannel): void {
-    if (this.#ended) return placed.close();
-    this.#placed = placed;
-    this.#flush();
-  }
-}
-
-function isLimited({ type }: PacketHeader): boolean {
-  return type === SocketPacket.event || type === SocketPacket.binaryEvent || type === SocketPacket.connect;
 }
 
 function lossReason(reason: SessionCloseReason): EventLossReason {

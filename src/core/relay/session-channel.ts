@@ -1,0 +1,48 @@
+import type { SendResult } from '../../ports/transport.ts';
+import type { ChannelEnd } from '../../ports/upstream.ts';
+import type { Decision } from '../tiers/tier-resolver.ts';
+import type { ClientInfo } from './client-info.ts';
+import type { Waiting } from './inbound-queue.ts';
+
+/** What a session hears from its channel. No call comes after `ended`, which comes at most once, and never after `close`. */
+export interface SessionChannelSink {
+  /** The Engine.IO frame as it came. The buffer is the adapter's: copy what outlives the call. */
+  message(frame: Buffer, binary: boolean): void;
+  /** Ask again whether the channel is ready. */
+  drained(): void;
+  /** These never ran: they go back to the head of the queue, in this order. */
+  returned(items: readonly Waiting[]): void;
+  /** So many events may have run or not, and will not be repeated: the client must be told. */
+  interrupted(events: number): void;
+  ended(reason: ChannelEnd | 'slow' | 'no_worker'): void;
+}
+
+/** One session's way to a worker, whatever carries it. */
+export interface SessionChannel {
+  /** The backend's address, or the worker's instance; empty while there is none. */
+  readonly where: string;
+  /** Largest message the worker takes, in code points of a text. */
+  readonly maxPayload: number;
+  /** Bytes that the worker has not taken. */
+  readonly bufferedBytes: number;
+  /** `away`: no worker has the session now. `unknown`: this channel cannot tell whether a handler runs. */
+  readonly work: 'busy' | 'idle' | 'unknown' | 'away';
+  /** Whether a packet may be handed over now. Where not, `drained` tells when to ask again. */
+  ready(): boolean;
+  /** `item`: what the frame was made from. `event`: how it was decided, where it is a Reflex event. */
+  send(frame: string | Buffer, binary: boolean, item: Waiting, event: Decision | undefined): SendResult;
+  /** Holds the worker back. */
+  pause(): void;
+  resume(): void;
+  /** Ends the worker's session; resolves when the worker has let go of it, or after seconds. Nothing more is delivered. */
+  close(how: 'closed' | 'lost' | 'takeover'): Promise<void>;
+}
+
+/** Whose token it is: `takeover`: that of a session whose client is gone; `shared`: another client lives with it. */
+export type TokenClaim = 'own' | 'takeover' | 'shared';
+
+/** Where sessions get their channels from. */
+export interface ChannelSource {
+  /** Waits for a worker as long as the configuration allows; rejects after that, or when `signal` ends. */
+  open(client: ClientInfo, sink: SessionChannelSink, signal: AbortSignal, claim: TokenClaim): Promise<SessionChannel>;
+}
