@@ -14,3 +14,4 @@ export * from './links.ts';
 export * from './auth.ts';
 export * from './invalidation-bus.ts';
 export * from './budget.ts';
+export * from './change-bus.ts';

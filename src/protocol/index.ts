@@ -4,6 +4,7 @@
  */
 export * from './annotation.ts';
 export * from './brand.ts';
+export * from './change.ts';
 export * from './close-code.ts';
 export * from './engine-io.ts';
 export * from './keys.ts';

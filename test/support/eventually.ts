@@ -1,9 +1,9 @@
 import { expect } from 'vitest';
 
-/** What holds soon: asked again and again, at most for 15 s. */
+/** What holds soon: asked again and again, at most for 15 s unless `timeout` says otherwise (milliseconds). */
 export function eventually<T>(
   read: () => T | Promise<T>,
-  options: { readonly interval?: number } = {},
+  options: { readonly interval?: number; readonly timeout?: number } = {},
 ): ReturnType<typeof expect.poll<T>> {
   return expect.poll(read, { timeout: 15_000, interval: 10, ...options });
 }

@@ -10,16 +10,21 @@ export interface Redis {
   url: string;
   port: number;
   pid: number;
+  folder: string;
+  /** SIGKILL, as a crash; then start another one with this `port` and `folder`. */
+  kill(): Promise<void>;
   stop(): Promise<void>;
 }
 
 export const redisProgram = { name: 'redis-server', aptPackage: 'redis-server' };
 
-/** A Redis of its own in memory on a loopback port; give `port` to start one again where another was. */
-export async function startRedis(options: { port?: number; args?: readonly string[] } = {}): Promise<Redis> {
+/** A Redis of its own in memory on a loopback port; give `port` and `folder` to start one again where another was. */
+export async function startRedis(
+  options: { port?: number; folder?: string; args?: readonly string[] } = {},
+): Promise<Redis> {
   const command = await requireProgram(redisProgram);
   const port = options.port ?? (await freePort());
-  const folder = await mkdtemp(join(tmpdir(), 'bridgehead-redis-'));
+  const folder = options.folder ?? (await mkdtemp(join(tmpdir(), 'bridgehead-redis-')));
   const server = await startProcess({
     name: 'redis-server',
     command,
@@ -45,6 +50,11 @@ export async function startRedis(options: { port?: number; args?: readonly strin
     url: `redis://127.0.0.1:${port}`,
     port,
     pid: server.pid,
+    folder,
+    kill: async () => {
+      server.signalGroup('SIGKILL');
+      await server.exited;
+    },
     stop: async () => {
       await server.stop();
       await rm(folder, { recursive: true, force: true });

@@ -8,8 +8,8 @@ export type RedisClient = Redis | Cluster;
 export interface RedisClientOptions {
   /** `redis://`, `rediss://`, `unix:///path`, `redis+sentinel://a:26379,b:26379/primary/0`, `redis+cluster://a:6379,b:6379`. */
   readonly url: string;
-  /** `subscriber`: a connection of its own that only listens. */
-  readonly role: 'commands' | 'subscriber';
+  /** `subscriber`: a connection of its own that only listens. `blocking`: one that waits for a stream, at most 500 ms at a time. */
+  readonly role: 'commands' | 'subscriber' | 'blocking';
   readonly logger: Logger;
 }
 
@@ -35,6 +35,22 @@ export function redisClient({ url, role, logger }: RedisClientOptions): RedisCli
 export async function connectRedis(client: RedisClient): Promise<void> {
   if (client.status !== 'wait') return;
   await client.connect().catch(() => undefined);
+}
+
+/**
+ * A new connection to the same server, or to some node of the cluster, that never reconnects by itself: whoever listens there knows
+ * when it missed something. undefined while no node of the cluster is known. It connects with `connect`.
+ */
+export function listeningConnection(commands: RedisClient): Redis | undefined {
+  const options = {
+    lazyConnect: true,
+    retryStrategy: () => null,
+    sentinelRetryStrategy: () => null,
+    connectionName: 'bridgehead-subscriber',
+  };
+  if (commands instanceof Redis) return commands.duplicate(options);
+  const nodes = commands.nodes('all');
+  return nodes[Math.floor(Math.random() * nodes.length)]?.duplicate({ ...options, enableOfflineQueue: false });
 }
 
 /** Closes at once, and for good. */
@@ -82,7 +98,15 @@ function make({ kind, hosts, tls, user, database, path, primary }: RedisAddress,
         lazyConnect: true,
         enableOfflineQueue: false,
         clusterRetryStrategy: retryDelay,
-        redisOptions: { ...user, ...(tls ? { tls: {} } : {}), connectTimeout: CONNECT_TIMEOUT },
+        // Whoever reads a stream must know that its node was lost: it may be another one afterwards.
+        ...(role === 'blocking' ? { retryDelayOnFailover: 0 } : {}),
+        redisOptions: {
+          replyMapping: 'legacy',
+          ...user,
+          ...(tls ? { tls: {} } : {}),
+          connectTimeout: CONNECT_TIMEOUT,
+          socketTimeout: SILENCE,
+        },
       });
     case 'single':
       return new Redis({ ...common, ...hosts[0] });

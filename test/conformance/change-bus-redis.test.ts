@@ -1,0 +1,344 @@
+import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { listDeadLetters, replayDeadLetter } from '../../src/adapters/bus/dead-letters.ts';
+import { redisBus } from '../../src/adapters/bus/redis-bus.ts';
+import { redisStreamBus } from '../../src/adapters/bus/redis-stream-bus.ts';
+import { streamWork, type StreamWorkOptions } from '../../src/adapters/bus/stream-work.ts';
+import {
+  closeRedis,
+  connectRedis,
+  listeningConnection,
+  redisClient,
+  type RedisClient,
+} from '../../src/adapters/redis/redis-client.ts';
+import type { ChangeBus } from '../../src/ports/change-bus.ts';
+import { systemClock } from '../../src/ports/clock.ts';
+import { silentLogger } from '../../src/ports/logger.ts';
+import { startRedisCluster, type RedisCluster } from '../../tools/services/redis-cluster.ts';
+import { startRedisSentinel } from '../../tools/services/redis-sentinel.ts';
+import { startRedis, type Redis } from '../../tools/services/redis.ts';
+import { eventually } from '../support/eventually.ts';
+import { change, publishingOn, startedBus } from './change-bus.ts';
+
+const parts = { clock: systemClock, logger: silentLogger };
+const closing: (() => Promise<unknown> | void)[] = [];
+let deployments = 0;
+let redis: Redis;
+let operator: RedisClient;
+
+beforeAll(async () => {
+  redis = await startRedis();
+  operator = redisClient({ url: redis.url, role: 'commands', logger: silentLogger });
+  await connectRedis(operator);
+});
+afterAll(async () => {
+  closeRedis(operator);
+  await redis.stop();
+});
+beforeEach(() => void deployments++);
+afterEach(async () => {
+  for (const close of closing.splice(0).toReversed()) await close();
+});
+
+const name = (): string => `d${deployments}`;
+const stream = (): string => `bridgehead:${name()}:stream`;
+
+function client(role: 'commands' | 'blocking', url = redis.url): RedisClient {
+  const made = redisClient({ url, role, logger: silentLogger });
+  closing.push(() => closeRedis(made));
+  return made;
+}
+
+function channelBus(url = redis.url): ChangeBus {
+  const commands = client('commands', url);
+  const bus = redisBus({ ...parts, commands, listen: () => listeningConnection(commands), name: name() });
+  closing.push(() => bus.close());
+  return bus;
+}
+
+function streamBus(url = redis.url, maxLength?: number): ChangeBus {
+  const clients = { commands: client('commands', url), reader: client('blocking', url) };
+  const bus = redisStreamBus({ ...parts, ...clients, name: name(), ...(maxLength && { maxLength }) });
+  closing.push(() => bus.close());
+  return bus;
+}
+
+/** A way to a port that can be held up: connections stay open and nothing passes. */
+async function pausableWay(port: number): Promise<{ url: string; pause(): void; resume(): void; close(): void }> {
+  const sockets = new Set<Socket>();
+  let isPaused = false;
+  const server = createServer((near) => {
+    const far = connect(port, '127.0.0.1');
+    for (const socket of [near, far]) {
+      sockets.add(socket);
+      socket.on('error', () => undefined).once('close', () => [near, far].forEach((end) => end.destroy()));
+    }
+    near.on('data', (data) => far.write(data));
+    far.on('data', (data) => near.write(data));
+    if (isPaused) [near, far].forEach((socket) => socket.pause());
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return {
+    url: `redis://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    pause: () => {
+      isPaused = true;
+      for (const socket of sockets) socket.pause();
+    },
+    resume: () => {
+      isPaused = false;
+      for (const socket of sockets) socket.resume();
+    },
+    close: () => {
+      server.close();
+      for (const socket of sockets) socket.destroy();
+    },
+  };
+}
+
+describe('Redis pub/sub', () => {
+  it('tells a gap when only its subscription was cut', async () => {
+    const { bus, heard } = await startedBus(channelBus());
+    await operator.call('CLIENT', 'KILL', 'TYPE', 'pubsub');
+    await eventually(() => heard.gaps).toEqual([{ reason: 'reconnect' }]);
+    await eventually(() => bus.state).toBe('up');
+    await bus.publish([change(1)]);
+    await eventually(() => heard.pks).toEqual([1]);
+  });
+
+  it('notices a server that stopped answering, and tells a gap when it goes on', async () => {
+    const { bus, heard } = await startedBus(channelBus());
+    process.kill(redis.pid, 'SIGSTOP');
+    try {
+      await eventually(() => bus.state).toBe('down');
+      await expect(bus.publish([change(1)])).rejects.toThrow('publish them again');
+    } finally {
+      process.kill(redis.pid, 'SIGCONT');
+    }
+    await eventually(() => bus.state).toBe('up');
+    expect(heard.gaps.length).toBeGreaterThan(0);
+  });
+
+  it('takes what any other program publishes, and ignores what is no change', async () => {
+    const { heard } = await startedBus(channelBus());
+    for (const text of ['nonsense', '{"model":"shop.product","action":"updated","pk":42}']) {
+      await operator.publish(`bridgehead:${name()}:changes`, text);
+    }
+    await eventually(() => heard.list).toMatchObject([{ model: 'shop.product', action: 'updated', pk: 42 }]);
+  });
+});
+
+describe('Redis Streams', () => {
+  it('reads on from its cursor after its connections were cut under load: nothing is missed and no gap told', async () => {
+    const [one, two] = await Promise.all([startedBus(streamBus()), startedBus(streamBus())]);
+    const publisher = publishingOn(one.bus);
+    for (let cut = 1; cut <= 3; cut++) {
+      await eventually(() => two.heard.list.length).toBeGreaterThan(cut * 20);
+      await operator.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
+    }
+    const before = two.heard.list.length;
+    await eventually(() => two.heard.list.length).toBeGreaterThan(before + 20);
+    const { taken } = await publisher.stop();
+    for (const { heard } of [one, two]) {
+      await eventually(() => taken.filter(({ id }) => !heard.has(id))).toEqual([]);
+      expect(heard.gaps).toEqual([]);
+    }
+  });
+
+  it('keeps about maxLength messages, and tells a gap to whoever was cut off for more', async () => {
+    const way = await pausableWay(redis.port);
+    closing.push(() => way.close());
+    const { bus, heard } = await startedBus(streamBus(redis.url, 100));
+    const far = await startedBus(streamBus(way.url, 100));
+    await bus.publish([change('first')]);
+    await eventually(() => far.heard.pks).toEqual(['first']);
+    way.pause();
+    for (let n = 0; n < 1_000; n++) await bus.publish([change(n)]);
+    expect(await operator.xlen(stream())).toBeLessThan(400);
+    await eventually(() => heard.list.length).toBe(1_001);
+    expect(heard.gaps).toEqual([]);
+    way.resume();
+    await eventually(() => far.heard.gaps).toEqual([{ reason: 'trimmed' }]);
+    await bus.publish([change('last')]);
+    await eventually(() => far.heard.pks.at(-1)).toBe('last');
+  });
+
+  it('tells a gap when what it stood at is gone, and goes on', async () => {
+    const { bus, heard } = await startedBus(streamBus());
+    await bus.publish([change(1)]);
+    await eventually(() => heard.pks).toEqual([1]);
+    await operator.del(stream());
+    await bus.publish([change(2)]);
+    await eventually(() => heard.all.map((entry) => ('id' in entry ? entry.pk : entry.reason))).toEqual([
+      1,
+      'trimmed',
+      2,
+    ]);
+  });
+
+  it('reads on from the disk of a server that crashed, and says that the last may be missing', async () => {
+    const args = ['--appendonly', 'yes', '--appendfsync', 'always'];
+    const first = await startRedis({ args });
+    const { bus, heard } = await startedBus(streamBus(first.url));
+    await bus.publish([change(1)]);
+    await eventually(() => heard.pks).toEqual([1]);
+    await first.kill();
+    const second = await startRedis({ ...first, args });
+    closing.push(() => second.stop());
+    await eventually(() => heard.gaps).toEqual([{ reason: 'server' }]);
+    expect(bus.state).toBe('up');
+    const next = change(2);
+    const published = (): Promise<boolean> =>
+      bus.publish([next]).then(
+        () => true,
+        () => false,
+      );
+    await eventually(published).toBe(true);
+    await eventually(() => heard.pks).toEqual([1, 2]);
+  });
+});
+
+describe('one-of-many work on the stream', () => {
+  const work = (options: Pick<StreamWorkOptions, 'consumer' | 'handle'> & Partial<StreamWorkOptions>) => {
+    const made = streamWork({
+      ...parts,
+      client: client('blocking'),
+      name: name(),
+      group: 'mail',
+      claimAfter: 50,
+      maxTries: 3,
+      ...options,
+    });
+    closing.push(() => made.close());
+    return made;
+  };
+  const groupExists = async (group = 'mail'): Promise<boolean> =>
+    JSON.stringify(await operator.xinfo('GROUPS', stream()).catch(() => [])).includes(`"${group}"`);
+
+  it('gives each change to one consumer of a group, and to each group', async () => {
+    const { bus } = await startedBus(streamBus());
+    const done: [string, number | string][] = [];
+    const handle = (who: string) => (one: { pk: number | string }) => {
+      done.push([who, one.pk]);
+      return Promise.resolve();
+    };
+    work({ consumer: 'a', handle: handle('mail'), claimAfter: 60_000 });
+    work({ consumer: 'b', handle: handle('mail'), claimAfter: 60_000 });
+    work({ consumer: 'a', group: 'search', handle: handle('search'), claimAfter: 60_000 });
+    await eventually(async () => (await groupExists()) && (await groupExists('search'))).toBe(true);
+    for (let n = 0; n < 50; n++) await bus.publish([change(n)]);
+    await eventually(() => done.length).toBe(100);
+    for (const group of ['mail', 'search']) {
+      const pks = done.flatMap(([who, pk]) => (who === group ? [Number(pk)] : []));
+      expect(pks.toSorted((x, y) => x - y)).toEqual(Array.from({ length: 50 }, (_, n) => n));
+    }
+  });
+
+  it("does a dead consumer's work", async () => {
+    const { bus } = await startedBus(streamBus());
+    const dead = work({ consumer: 'dead', handle: () => Promise.reject(new Error('died')) });
+    await eventually(groupExists).toBe(true);
+    await bus.publish([change(7)]);
+    await eventually(async () => ((await operator.xpending(stream(), 'mail')) as [number])[0]).toBe(1);
+    await dead.close();
+    const done: unknown[] = [];
+    work({
+      consumer: 'alive',
+      handle: ({ pk }) => {
+        done.push(pk);
+        return Promise.resolve();
+      },
+    });
+    await eventually(() => done).toEqual([7]);
+    await eventually(async () => ((await operator.xpending(stream(), 'mail')) as [number])[0]).toBe(0);
+  });
+
+  it('puts aside what fails too often, lists it, and replays it to its group alone', async () => {
+    const { bus, heard } = await startedBus(streamBus());
+    const tried: (number | string)[] = [];
+    const elsewhere: (number | string)[] = [];
+    let isBroken = true;
+    work({
+      consumer: 'a',
+      handle: ({ pk }) => {
+        tried.push(pk);
+        return isBroken && pk === 13 ? Promise.reject(new Error('unlucky')) : Promise.resolve();
+      },
+    });
+    work({
+      consumer: 'a',
+      group: 'search',
+      handle: ({ pk }) => {
+        elsewhere.push(pk);
+        return Promise.resolve();
+      },
+    });
+    await eventually(async () => (await groupExists()) && (await groupExists('search'))).toBe(true);
+    await bus.publish([change(13)]);
+    await bus.publish([change(14)]);
+    await eventually(() => listDeadLetters(operator, name(), 10)).toMatchObject([{ group: 'mail', tries: 3 }]);
+    expect(tried.filter((pk) => pk === 13)).toHaveLength(3);
+    expect(tried).toContain(14);
+    const [letter] = await listDeadLetters(operator, name(), 10);
+    expect(letter?.message).toContain('"pk":13');
+    isBroken = false;
+    expect(await replayDeadLetter(operator, name(), '-')).toBe(false);
+    expect(await replayDeadLetter(operator, name(), letter?.id ?? '')).toBe(true);
+    await eventually(() => tried.filter((pk) => pk === 13)).toHaveLength(4);
+    await bus.publish([change(15)]);
+    await eventually(() => elsewhere).toEqual([13, 14, 15]);
+    await eventually(() => heard.pks).toEqual([13, 14, 15]);
+    expect(await listDeadLetters(operator, name(), 10)).toEqual([]);
+    expect(await replayDeadLetter(operator, name(), letter?.id ?? '')).toBe(false);
+  });
+});
+
+describe.each([
+  ['pub/sub', channelBus],
+  ['Streams', (url: string) => streamBus(url)],
+])('Redis %s behind several servers', (_, make) => {
+  let cluster: RedisCluster;
+  beforeAll(async () => {
+    cluster = await startRedisCluster();
+  });
+  afterAll(() => cluster.stop());
+
+  it('works over a cluster, also after the node that holds the stream has failed', async () => {
+    const [one, two] = await Promise.all([startedBus(make(cluster.url)), startedBus(make(cluster.url))]);
+    const publisher = publishingOn(one.bus);
+    await eventually(() => two.heard.list.length).toBeGreaterThan(20);
+    await (await cluster.primaryOf(stream())).kill();
+    await eventually(() => [one.bus.state, two.bus.state], { timeout: 40_000 }).toEqual(['up', 'up']);
+    const probe = async (): Promise<boolean> => {
+      const next = change('probe');
+      await one.bus.publish([next]).catch(() => undefined);
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      return one.heard.has(next.id) && two.heard.has(next.id);
+    };
+    await eventually(probe, { timeout: 40_000 }).toBe(true);
+    const { taken } = await publisher.stop();
+    await new Promise((resolve) => setImmediate(resolve));
+    for (const { heard } of [one, two]) {
+      const missing = (): unknown[] => taken.filter(({ id }) => !heard.has(id));
+      await eventually(() => missing().length === 0 || heard.gaps.length > 0).toBe(true);
+    }
+  }, 120_000);
+
+  it('follows a sentinel to the new primary', async () => {
+    const sentinel = await startRedisSentinel();
+    closing.unshift(() => sentinel.stop());
+    const { bus, heard } = await startedBus(make(sentinel.url));
+    await bus.publish([change(1)]);
+    await eventually(() => heard.pks).toEqual([1]);
+    await sentinel.primary.kill();
+    await eventually(() => bus.state).toBe('down');
+    await eventually(() => bus.state, { timeout: 40_000 }).toBe('up');
+    expect(heard.gaps.length).toBeGreaterThan(0);
+    const probe = async (): Promise<boolean> => {
+      const next = change('probe');
+      await bus.publish([next]).catch(() => undefined);
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      return heard.has(next.id);
+    };
+    await eventually(probe, { timeout: 40_000 }).toBe(true);
+  }, 120_000);
+});
