@@ -22,6 +22,7 @@ from bridgehead.link_address import LinkUrlError, parse_link_url
 from bridgehead.link_pool import LinkPool
 from bridgehead.rules import Decision, Login, RulesError, RuleTable, compile_rules
 from bridgehead.settings import DEFAULT_NAME, Settings
+from bridgehead.shadow import Recorder
 
 logger = logging.getLogger("bridgehead")
 
@@ -37,8 +38,13 @@ class Companion:
         self.host = socket.gethostname()
         self.catalog = StateCatalog(app._registration_context)
         self.facts = manifest.AppFacts.read()
+        self.shadow = Recorder(self._tell_report)
         self.handover = Handover(
-            settings.keyring("annotation"), lambda: self.name, self.facts.cookie, tell_session=self._tell_session
+            settings.keyring("annotation"),
+            lambda: self.name,
+            self.facts.cookie,
+            tell_session=self._tell_session,
+            record=self.shadow.record,
         )
         self._auth_source: Any = _auth_source() if self.facts.answers_auth else None
         self._permissions: tuple[str, ...] = ()
@@ -81,7 +87,9 @@ class Companion:
             linked=set(),
             answer=None if self._auth_source is None else self._answer,
         )
-        self._pool = LinkPool(urls, worker, on_missed=self._catch_up)
+        if self.facts.uses_django:
+            events.count_queries()
+        self._pool = LinkPool(urls, worker, on_missed=self._catch_up, on_open=self._tell_everything)
         return self._pool
 
     async def _answer(self, query: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -96,6 +104,15 @@ class Companion:
         counters.add("session.changed")
         if self._pool is not None:
             self._pool.broadcast(FrameType.SESSION, {"t": token_hash, "cookie": cookie})
+
+    def _tell_report(self, body: Mapping[str, Any]) -> None:
+        if self._pool is not None:
+            self._pool.broadcast(FrameType.REPORT, body)
+
+    def _tell_everything(self, link: Link) -> None:
+        """A sidecar that was away, or is new, has missed reports: figures are absolute, so that twice does no harm."""
+        for body in self.shadow.everything():
+            link.send(FrameType.REPORT, body)
 
     def invalidate(self, body: Mapping[str, Any]) -> None:
         """Tell every linked sidecar. From any thread."""
@@ -129,6 +146,9 @@ class Companion:
         names = permissions if isinstance(permissions, list) else []
         self._permissions = tuple(name for name in names if isinstance(name, str))
         counters.add("rules.received")
+        is_shadow = self.shadow.follow(body)
+        if self.facts.uses_django:
+            _watch_django(is_shadow)
 
     def resolve(self, state_class: Any, event: Any) -> Tier:
         """The tier of an event, for reflex-django."""
@@ -138,7 +158,7 @@ class Companion:
         if decision.tier == "none" and self.access_of(event, note):
             # Whoever must be asked for needs a request.
             decision = replace(decision, tier="auth_only", raised="access")
-        if events.watched():
+        if shadow is not None or events.watched():
             note.report = events.EventReport(
                 event=event.name,
                 origin=note.origin,
@@ -149,6 +169,8 @@ class Companion:
                 shadow=shadow,
             )
             events.decided(note.report)
+            if shadow is not None:
+                note.watch = self.shadow.watch(note.report, self._class_of(event.name), shadow)
         return decision.tier
 
     def access_of(self, event: Any, note: Note) -> tuple[Login, ...]:
@@ -161,9 +183,11 @@ class Companion:
         asked = self._table.access(event.name, path=note.path)
         if not asked:
             return ()
-        state, _, handler = event.name.rpartition(".")
-        facts = self.catalog.get(state)
-        return asked if access.concerns(facts.dotted if facts is not None else "", handler) else ()
+        return asked if access.concerns(self._class_of(event.name), event.name.rpartition(".")[2]) else ()
+
+    def _class_of(self, event_name: str) -> str:
+        facts = self.catalog.get(event_name.rpartition(".")[0])
+        return facts.dotted if facts is not None else ""
 
     def _decide(self, state_class: Any, event: Any, note: Note) -> tuple[Decision, Decision | None]:
         if note.claims is not None and note.claims.tier is not None:
@@ -201,6 +225,12 @@ def _auth_source() -> Any:
     from bridgehead.django.auth_source import AuthSource
 
     return AuthSource()
+
+
+def _watch_django(wanted: bool) -> None:
+    from bridgehead.django import watching
+
+    watching.install() if wanted else watching.remove()
 
 
 def _import_resolver(dotted: str | None) -> AppResolver | None:

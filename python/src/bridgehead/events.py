@@ -5,7 +5,8 @@
     unsubscribe = events.subscribe(lambda report: print(report.event, report.tier, report.source, report.queries))
 
 Subscribe while the app is imported: queries are counted on database connections that are opened afterwards. Without a
-subscriber nothing of this costs anything.
+subscriber nothing of this costs anything; in a worker that looks for a sidecar each query costs one look-up, since
+shadow mode (`bridgehead.shadow`) counts too and may be turned on while the worker runs.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ _counting = False
 
 def subscribe(callback: Callback, when: When = "finished") -> Callable[[], None]:
     """Call back with each report, when its tier is decided or when its handler has finished; gives the way back."""
-    _count_queries()
+    count_queries()
     _subscribers[when].append(callback)
 
     def unsubscribe() -> None:
@@ -90,7 +91,8 @@ def _publish(when: When, report: EventReport) -> None:
             logger.exception("a subscriber of bridgehead.events failed")
 
 
-def _count_queries() -> None:
+def count_queries() -> None:
+    """Count queries for reports, on database connections that are opened from now on. Safe to repeat."""
     global _counting
     if _counting:
         return

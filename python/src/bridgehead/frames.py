@@ -34,6 +34,7 @@ class FrameType(IntEnum):
     INVALIDATE = 13
     DRAIN = 14
     STATS = 15
+    REPORT = 16
 
 
 class FrameError(ValueError):

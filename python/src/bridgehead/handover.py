@@ -21,6 +21,7 @@ from bridgehead import arrival, counters, events
 from bridgehead.annotation import SKEW_MS, Claims, Invalid, Reason, Unknown, User, token_hash, verify
 from bridgehead.arrival import Arrival
 from bridgehead.keys import Keyring
+from bridgehead.shadow import Watch
 from bridgehead.tab_sessions import TabSessions
 
 logger = logging.getLogger("bridgehead")
@@ -64,6 +65,7 @@ class Note:
     first_key: str | None = None
     changed_store: Any = None
     report: events.EventReport | None = None
+    watch: Watch | None = None
 
 
 _current: contextvars.ContextVar[Note | None] = contextvars.ContextVar("bridgehead_note", default=None)
@@ -128,12 +130,14 @@ class Handover:
         cookie_name: str | None,
         now_ms: Callable[[], int] = unix_ms,
         tell_session: Callable[[str, str | None], None] = lambda token, cookie: None,
+        record: Callable[[Watch, bool], None] = lambda watch, session_changed: None,
     ) -> None:
         self._keyring = keyring
         self._name = name
         self._cookie_name = cookie_name
         self._now_ms = now_ms
         self._tell_session = tell_session
+        self._record = record
         self._running: dict[str, Note] = {}
         self._said: set[str] = set()
 
@@ -255,6 +259,9 @@ class Handover:
         future.add_done_callback(done)
 
     def _finished(self, note: Note) -> None:
+        if note.watch is not None:
+            self._record(note.watch, note.changed_store is not None)
+            note.watch = None
         if (store := note.changed_store) is not None:
             tabs.settle(note.token, store)
             self._tell_session(token_hash(note.token), store.session_key or None)

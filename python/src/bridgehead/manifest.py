@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, cast
@@ -29,6 +30,7 @@ class AppFacts:
     cors_origins: tuple[str, ...] = ("*",)
     uses_django: bool = False
     answers_auth: bool = False
+    checks: tuple[Mapping[str, str], ...] = ()
 
     @classmethod
     def read(cls) -> AppFacts:
@@ -52,6 +54,7 @@ class AppFacts:
             cors_origins=origins,
             uses_django=True,
             answers_auth=has_sessions(),
+            checks=_checks(),
         )
 
 
@@ -70,6 +73,13 @@ def has_sessions() -> bool:
     from django.apps import apps
 
     return all(apps.is_installed(app) for app in ("django.contrib.auth", "django.contrib.sessions"))
+
+
+def _checks() -> tuple[Mapping[str, str], ...]:
+    """What `manage.py check` would say of the settings, for `bridgehead doctor`."""
+    from bridgehead.django.checks import check_settings
+
+    return tuple({"id": str(one.id), "message": str(one.msg), "hint": str(one.hint)} for one in check_settings())
 
 
 def _login_url(settings: Any) -> str:
@@ -123,6 +133,7 @@ def build(
         "corsOrigins": list(facts.cors_origins),
         "capacity": capacity,
         "auth": facts.answers_auth,
+        "checks": list(facts.checks),
     }
 
 

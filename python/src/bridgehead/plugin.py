@@ -36,6 +36,7 @@ async def bridgehead_lifespan(app: Any) -> AsyncIterator[None]:
     try:
         yield
     finally:
+        running.shadow.close()
         if dialing is not None:
             dialing.cancel()
             await asyncio.wait({dialing})

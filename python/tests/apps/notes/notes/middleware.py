@@ -1,4 +1,5 @@
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.http import HttpResponseRedirect
 
 
 def mark_full_chain(get_response):
@@ -7,6 +8,8 @@ def mark_full_chain(get_response):
 
     async def middleware(request):
         request.full_chain = True
+        if "HTTP_X_MOVED" in request.META:
+            return HttpResponseRedirect("/here")
         return await get_response(request)
 
     markcoroutinefunction(middleware)

@@ -4,7 +4,7 @@ from reflex_django.bridge.context import current_event_tier, current_request, cu
 from reflex_django.state.model_state import ModelState
 
 from bridgehead import handover
-from notes import people, probe
+from notes import needs, people, probe
 from notes.models import Note
 
 
@@ -120,8 +120,8 @@ def index() -> rx.Component:
     return rx.box(rx.upload(id="pictures"), rx.text(PlainState.last))
 
 
-# Its states are registered by being imported.
-PEOPLE = people.PeopleState
+# Their states are registered by being imported.
+PEOPLE, NEEDS = people.PeopleState, needs.NeedsState
 
 app = rx.App()
 app.add_page(index, route="/")
