@@ -30,7 +30,7 @@ export function linkServer(
   const links = new Set<WorkerLink>();
   let rules: { readonly version: number; readonly message: RulesMessage } | undefined;
 
-  let listener: LinkEvents = { workers: () => undefined, session: () => undefined, invalidated: () => undefined };
+  let listener: LinkEvents = { workers: () => undefined, session: () => undefined, invalidated: () => undefined, reported: () => undefined };
   let turn = 0;
   let primaryUntil = -Infinity;
 
@@ -41,11 +41,15 @@ export function linkServer(
         metrics.linkState('up');
         logger.info(aboutWorker(worker), 'worker linked');
         if (rules !== undefined) link.sendRules(rules.version, rules.message);
+        // A worker has one link at a time: an older one is half open, and its sessions are to go on over this one.
+        const { instance } = worker.manifest;
+        for (const other of links) if (other !== link && other.worker?.manifest.instance === instance) other.replaced();
         listener.workers();
       },
       changed: () => listener.workers(),
       session: (token, cookie) => listener.session(token, cookie),
       invalidated: (what) => listener.invalidated(what),
+      reported: (instance, report) => listener.reported(instance, report),
       refused: (code, reason) => {
         metrics.linkState('refused');
         logger.warn({ peer, code, reason }, 'link refused');

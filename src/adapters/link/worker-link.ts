@@ -2,12 +2,12 @@ import { randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
 import type { AuthResult, Invalidation } from '../../ports/auth.ts';
 import type { Clock, Timer } from '../../ports/clock.ts';
-import type { LinkedWorker, RulesMessage } from '../../ports/links.ts';
+import type { LinkedWorker, RulesMessage, WorkerLoad } from '../../ports/links.ts';
+import type { AttachRequest, VirtualSession, VirtualSink } from '../../ports/virtual-session.ts';
 import type { Keyring } from '../../protocol/keys.ts';
 import {
-  encodeControl,
+  decodeObject,
   FrameError,
-  FrameReader,
   isLinkMac,
   LINK_VERSION,
   LinkFrame,
@@ -15,9 +15,13 @@ import {
   MAX_FRAME,
   type Frame,
 } from '../../protocol/link.ts';
-import { ManifestError, readManifest } from '../../protocol/manifest.ts';
-import { AuthQueries } from './auth-queries.ts';
+import { SessionFrame } from '../../protocol/link-session.ts';
+import { ManifestError, readManifest, type Manifest } from '../../protocol/manifest.ts';
+import { readShadowReport, type ShadowReport } from '../../protocol/shadow-report.ts';
 import { readInvalidation } from '../shared/invalidation.ts';
+import { AuthQueries } from './auth-queries.ts';
+import { HEARTBEAT, LinkConnection, type StreamEnd } from './link-connection.ts';
+import { SessionTable } from './session-table.ts';
 
 export interface LinkIdentity {
   readonly name: string;
@@ -28,13 +32,14 @@ export interface LinkIdentity {
 export interface LinkEvents {
   /** The worker proved the secret and sent its manifest. */
   ready(worker: LinkedWorker): void;
-  /** It sent another one. */
+  /** It sent another one, or is about to stop. */
   changed(): void;
   session(token: string, cookie: string | null): void;
   invalidated(what: Invalidation): void;
+  reported(worker: string, report: ShadowReport): void;
   /** `reason` holds nothing that the worker sent. */
   refused(code: LinkErrorCode, reason: string): void;
-  /** Once, at the end; the worker is undefined where it never got ready. */
+  /** Once, at the end and before its sessions hear of it; the worker is undefined where it never got ready. */
   closed(worker: LinkedWorker | undefined, reason: string): void;
 }
 
@@ -42,48 +47,71 @@ export type LinkErrorCode = 'VERSION' | 'AUTH' | 'NAME' | 'FRAME' | 'TIMEOUT' | 
 
 /** The whole handshake must be done within this. Milliseconds. */
 const HANDSHAKE_TIMEOUT = 5_000;
-const HEARTBEAT = 5_000;
-/** A worker that reads so slowly has stopped: control messages are small. Bytes. */
-const MAX_UNSENT = 8 * 1024 * 1024;
+/** A worker that said GOAWAY has this long to end its connection. Milliseconds. */
+const GOODBYE_TIMEOUT = 5_000;
+const NO_LOAD: WorkerLoad = { sessions: 0, inFlight: 0, lag: 0, rss: 0 };
 
-type State = 'auth' | 'manifest' | 'ready' | 'closed';
+/** The worker as core sees it: one object for the life of the link. */
+class ReadyWorker implements LinkedWorker {
+  manifest: Manifest;
+  readonly since: number;
+  drainBy: number | undefined;
+  load = NO_LOAD;
+  readonly #sessions: SessionTable;
 
-/** One worker's link, from the first byte: mutual proof, manifest, rules, heartbeat. */
+  constructor(manifest: Manifest, since: number, sessions: SessionTable) {
+    this.manifest = manifest;
+    this.since = since;
+    this.#sessions = sessions;
+  }
+
+  attach(request: AttachRequest, sink: VirtualSink): VirtualSession {
+    if (!this.manifest.sessions) throw new Error('this worker takes no sessions: its manifest says so');
+    return this.#sessions.attach(request, sink);
+  }
+}
+
+/** One worker's link, from the first byte: mutual proof, manifest, rules, sessions. */
 export class WorkerLink {
-  worker: LinkedWorker | undefined;
-  readonly #socket: Socket;
   readonly #identity: LinkIdentity;
   readonly #clock: Clock;
   readonly #events: LinkEvents;
+  readonly #connection: LinkConnection;
+  readonly #sessions: SessionTable;
   readonly #queries = new AuthQueries();
-  readonly #reader = new FrameReader();
   readonly #nonce = randomBytes(32).toString('base64url');
-  #state: State = 'auth';
-  #reason = 'closed by the worker';
-  #timer: Timer;
-  #heardAt: number;
-  #sentAt: number;
+  readonly #handshake: Timer;
+  #state: 'auth' | 'manifest' | 'ready' = 'auth';
+  #worker: ReadyWorker | undefined;
 
   constructor(socket: Socket, identity: LinkIdentity, parts: { clock: Clock }, events: LinkEvents) {
-    this.#socket = socket;
     this.#identity = identity;
     this.#clock = parts.clock;
     this.#events = events;
-    this.#heardAt = this.#sentAt = parts.clock.monotonic();
-    this.#timer = parts.clock.setTimeout(() => this.#fail('TIMEOUT', 'the handshake took too long'), HANDSHAKE_TIMEOUT);
-    socket.on('data', (chunk: Buffer) => this.#data(chunk));
-    socket.on('error', (cause) => {
-      this.#reason = 'code' in cause && typeof cause.code === 'string' ? cause.code : cause.message;
+    this.#connection = new LinkConnection(socket, parts.clock, {
+      frame: (frame) => this.#frame(frame),
+      broken: (cause) => this.#fail('FRAME', cause.message),
+      drained: () => this.#sessions.drained(),
+      ended: (end, reason) => this.#ended(end, reason),
     });
-    socket.on('close', () => this.#closed());
+    this.#sessions = new SessionTable(this.#connection, parts.clock);
+    this.#handshake = parts.clock.setTimeout(
+      () => this.#fail('TIMEOUT', 'the handshake took too long'),
+      HANDSHAKE_TIMEOUT,
+    );
     const { name, instance } = identity;
-    this.#send(LinkFrame.hello, { v: [LINK_VERSION], name, instance, nonce: this.#nonce });
+    this.#connection.send(LinkFrame.hello, { v: [LINK_VERSION], name, instance, nonce: this.#nonce });
+  }
+
+  /** Undefined until it is proved and has sent its manifest, and once the link is over. */
+  get worker(): LinkedWorker | undefined {
+    return this.#worker;
   }
 
   /** Who a session cookie belongs to; `unavailable` where the worker is busy, goes or does not answer in time. */
   ask(cookie: string, primary: boolean, signal: AbortSignal): Promise<AuthResult> {
     const query = primary ? { cookie, primary } : { cookie };
-    return this.#queries.ask(signal, (id) => this.#send(LinkFrame.authQuery, { id, ...query }));
+    return this.#queries.ask(signal, (id) => this.#connection.send(LinkFrame.authQuery, { id, ...query }));
   }
 
   sendRules(version: number, message: RulesMessage): void {
@@ -94,50 +122,29 @@ export class WorkerLink {
       tier: tier ?? null,
       login: login ?? null,
     }));
-    this.#send(LinkFrame.rules, { ...message, version, rules });
+    this.#connection.send(LinkFrame.rules, { ...message, version, rules });
   }
 
   /** Says why and goes. */
   leave(reason: string): void {
-    if (this.#state === 'closed') return;
-    this.#reason = reason;
-    this.#send(LinkFrame.goaway, { reason });
-    this.#socket.end();
-    this.#clock.setTimeout(() => this.#socket.destroy(), 1_000);
+    this.#connection.send(LinkFrame.goaway, { reason });
+    this.#connection.leave(reason);
   }
 
-  #data(chunk: Buffer): void {
-    if (this.#state === 'closed') return;
-    this.#heardAt = this.#clock.monotonic();
-    try {
-      for (const frame of this.#reader.push(chunk)) {
-        this.#frame(frame);
-        if (this.#isClosed()) return;
-      }
-    } catch (cause) {
-      if (!(cause instanceof FrameError)) throw cause;
-      this.#fail('FRAME', cause.message);
-    }
+  /** The same worker has linked anew: this connection leads nowhere. */
+  replaced(): void {
+    this.#connection.abort('the worker linked anew');
   }
 
-  #isClosed(): boolean {
-    return this.#state === 'closed';
-  }
-
-  #frame({ type, channel, body }: Frame): void {
-    if (channel !== 0) return this.#fail('FRAME', 'this version carries no sessions');
-    const message = parseObject(body);
-    if (message === undefined) return this.#fail('FRAME', 'a control frame must hold a JSON object');
-    switch (this.#state) {
-      case 'auth':
-        if (type === LinkFrame.error) return this.#refusedByWorker(message);
-        if (type !== LinkFrame.auth) return this.#fail('FRAME', 'expected AUTH');
-        return this.#auth(message);
-      case 'manifest':
-      case 'ready':
-        return this.#proved(type, message);
-      case 'closed':
-    }
+  #frame(frame: Frame): void {
+    const { type, channel, body } = frame;
+    if (type >= SessionFrame.attach && this.#state === 'ready') return this.#sessions.frame(frame);
+    if (channel !== 0) throw new FrameError('a control frame has no channel');
+    const message = decodeObject(body);
+    if (this.#state !== 'auth') return this.#proved(type, message);
+    if (type === LinkFrame.error) return this.#refusedByWorker(message);
+    if (type !== LinkFrame.auth) throw new FrameError('expected AUTH');
+    this.#auth(message);
   }
 
   /** It found fault with our HELLO: another name, or a version it does not speak. */
@@ -160,9 +167,9 @@ export class WorkerLink {
     if (!isProved || proof.workerNonce.length < 22 || proof.workerNonce === this.#nonce) {
       return this.#fail('AUTH', 'the proof is wrong: compare BRIDGEHEAD_SECRET and the deployment name on both sides');
     }
-    this.#reader.limit = MAX_FRAME;
+    this.#connection.limit = MAX_FRAME;
     this.#state = 'manifest';
-    this.#send(LinkFrame.welcome, { mac: linkMac(key, 'sidecar', proof), heartbeat: HEARTBEAT });
+    this.#connection.send(LinkFrame.welcome, { mac: linkMac(key, 'sidecar', proof), heartbeat: HEARTBEAT });
   }
 
   #proved(type: number, message: Record<string, unknown>): void {
@@ -179,17 +186,21 @@ export class WorkerLink {
         return;
       }
       case LinkFrame.ping:
-        return this.#send(LinkFrame.pong, { t: message['t'] });
+        return this.#connection.send(LinkFrame.pong, { t: message['t'] });
       case LinkFrame.pong:
         return;
+      case LinkFrame.drain:
+        return this.#drain(message);
+      case LinkFrame.stats:
+        return this.#stats(message);
       case LinkFrame.goaway:
-        this.#reason = 'the worker leaves';
-        this.#socket.end();
-        return;
-      case LinkFrame.error:
-        this.#reason = `the worker reports ${typeof message['code'] === 'string' ? message['code'].slice(0, 40) : 'an error'}`;
-        this.#socket.end();
-        return;
+        this.#connection.leave('the worker leaves', GOODBYE_TIMEOUT);
+        // Nothing new may come to it.
+        return this.#stopping(0);
+      case LinkFrame.error: {
+        const code = typeof message['code'] === 'string' ? message['code'].slice(0, 40) : 'an error';
+        return this.#connection.leave(`the worker reports ${code}`);
+      }
       default:
         // A newer worker may say more than this version knows.
         return;
@@ -202,82 +213,64 @@ export class WorkerLink {
   }
 
   #manifest(message: Record<string, unknown>): void {
+    let manifest: Manifest;
     try {
-      const manifest = readManifest(message);
-      if (manifest.name !== undefined && manifest.name !== this.#identity.name) {
-        return this.#fail('NAME', 'the worker belongs to another deployment: compare BRIDGEHEAD_NAME and name');
-      }
-      this.worker = {
-        manifest,
-        since: this.worker?.since ?? this.#clock.monotonic(),
-        drainBy: undefined,
-        load: { sessions: 0, inFlight: 0, lag: 0, rss: 0 },
-        attach: () => {
-          throw new Error('this sidecar opens no sessions on links yet');
-        },
-      };
+      manifest = readManifest(message);
     } catch (cause) {
       if (!(cause instanceof ManifestError)) throw cause;
       return this.#fail('MANIFEST', cause.message);
     }
-    if (this.#state === 'ready') return this.#events.changed();
+    if (manifest.name !== undefined && manifest.name !== this.#identity.name) {
+      return this.#fail('NAME', 'the worker belongs to another deployment: compare BRIDGEHEAD_NAME and name');
+    }
+    if (this.#worker !== undefined) {
+      this.#worker.manifest = manifest;
+      return this.#events.changed();
+    }
+    this.#worker = new ReadyWorker(manifest, this.#clock.monotonic(), this.#sessions);
     this.#state = 'ready';
-    this.#timer.cancel();
-    this.#beat();
-    this.#events.ready(this.worker);
+    this.#handshake.cancel();
+    this.#connection.beat();
+    this.#events.ready(this.#worker);
   }
 
-  #beat(): void {
-    this.#timer = this.#clock.setTimeout(() => {
-      const now = this.#clock.monotonic();
-      if (now - this.#heardAt >= 3 * HEARTBEAT) {
-        this.#reason = 'no word from the worker';
-        this.#socket.destroy();
-        return;
-      }
-      if (now - this.#sentAt >= HEARTBEAT) this.#send(LinkFrame.ping, { t: this.#clock.now() });
-      this.#beat();
-    }, HEARTBEAT / 2);
+  #drain({ seconds }: Record<string, unknown>): void {
+    this.#stopping(asFigure(seconds, 'seconds') * 1_000);
+  }
+
+  #stopping(milliseconds: number): void {
+    if (this.#worker === undefined) return;
+    this.#worker.drainBy = this.#clock.monotonic() + milliseconds;
+    this.#events.changed();
+  }
+
+  #stats({ sessions, inFlight, lagMs, rss }: Record<string, unknown>): void {
+    if (this.#worker === undefined) return;
+    this.#worker.load = {
+      sessions: asFigure(sessions, 'sessions'),
+      inFlight: asFigure(inFlight, 'inFlight'),
+      lag: asFigure(lagMs, 'lagMs'),
+      rss: asFigure(rss, 'rss'),
+    };
   }
 
   #fail(code: LinkErrorCode, message: string): void {
-    if (this.#state === 'closed') return;
-    this.#reason = message;
-    this.#send(LinkFrame.error, { code, message });
     this.#events.refused(code, message);
-    this.#socket.end();
-    this.#socket.destroySoon();
-    this.#closed();
+    this.#connection.fail(LinkFrame.error, { code, message }, message);
   }
 
-  #send(type: number, message: object): void {
-    if (this.#socket.destroyed || this.#socket.writableEnded) return;
-    this.#sentAt = this.#clock.monotonic();
-    this.#socket.write(encodeControl(type, message));
-    if (this.#socket.writableLength > MAX_UNSENT) this.#socket.destroy();
-  }
-
-  #closed(): void {
-    if (this.#state === 'closed') return;
-    this.#state = 'closed';
-    this.#timer.cancel();
+  #ended(end: StreamEnd, reason: string): void {
+    const worker = this.#worker;
+    this.#worker = undefined;
+    this.#handshake.cancel();
     this.#queries.close();
-    const { worker } = this;
-    this.worker = undefined;
-    this.#events.closed(worker, this.#reason);
+    this.#events.closed(worker, reason);
+    this.#sessions.ended(end);
   }
 }
 
-/** Bytes that are no UTF-8 are no message: both sides must read the same text. */
-const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
-
-function parseObject(body: Buffer): Record<string, unknown> | undefined {
-  try {
-    const value: unknown = JSON.parse(UTF8.decode(body));
-    return typeof value === 'object' && value !== null && !Array.isArray(value)
-      ? (value as Record<string, unknown>)
-      : undefined;
-  } catch {
-    return undefined;
-  }
+function asFigure(value: unknown, field: string): number {
+  if (typeof value !== 'number' || !Number.isFinite(value) || value < 0)
+    throw new FrameError(`${field}: expected a number of at least 0`);
+  return value;
 }
