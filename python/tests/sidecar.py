@@ -9,13 +9,19 @@ import threading
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, Protocol
 
-from bridgehead.frames import LIMIT, Frame, FrameDecoder, FrameType, encode_control
+from bridgehead.frames import FIRST_VIRTUAL_TYPE, LIMIT, Frame, FrameDecoder, FrameType, encode_control
 from bridgehead.keys import Keyring, base64url
 from bridgehead.proof import link_mac, link_mac_fits
 
 RULES: dict[str, Any] = {"version": 1, "mode": "inherit", "resolve": False, "shadow": False, "rules": []}
+
+
+class Lane(Protocol):
+    """A client whose session the sidecar carries."""
+
+    def on_frame(self, frame: Frame) -> None: ...
 
 
 class Connection:
@@ -27,6 +33,8 @@ class Connection:
         self.nonce = base64url(secrets.token_bytes(32))
         self.manifests: list[dict[str, Any]] = []
         self.closed = False
+        self.clients: dict[int, Lane] = {}
+        self._channels = 0
         self._reader = reader
         self._writer = writer
         self._decoder = FrameDecoder(LIMIT)
@@ -34,6 +42,12 @@ class Connection:
 
     def send(self, frame_type: FrameType, body: dict[str, Any]) -> None:
         self.send_bytes(encode_control(frame_type, body))
+
+    def register(self, client: Lane) -> int:
+        """A channel for a client's session."""
+        self._channels += 1
+        self.clients[self._channels] = client
+        return self._channels
 
     def send_bytes(self, data: bytes) -> None:
         self._writer.write(data)
@@ -83,6 +97,8 @@ class Connection:
                 self.send(FrameType.RULES, self.sidecar.rules)
             elif frame.type == FrameType.PING and not self.sidecar.mute:
                 self.send(FrameType.PONG, frame.json())
+            elif frame.type >= FIRST_VIRTUAL_TYPE and (client := self.clients.get(frame.channel)) is not None:
+                client.on_frame(frame)
 
     async def close(self) -> None:
         self._writer.close()

@@ -23,6 +23,8 @@ from bridgehead.link_pool import LinkPool
 from bridgehead.rules import Decision, Login, RulesError, RuleTable, compile_rules
 from bridgehead.settings import DEFAULT_NAME, Settings
 from bridgehead.shadow import Recorder
+from bridgehead.stats import Stats
+from bridgehead.virtual_sessions import VirtualSessions
 
 logger = logging.getLogger("bridgehead")
 
@@ -46,6 +48,8 @@ class Companion:
             tell_session=self._tell_session,
             record=self.shadow.record,
         )
+        self.sessions = VirtualSessions(app) if settings.link_sessions else None
+        self.stats = None if self.sessions is None else Stats(self.sessions)
         self._auth_source: Any = _auth_source() if self.facts.answers_auth else None
         self._permissions: tuple[str, ...] = ()
         self._loop = asyncio.get_running_loop()
@@ -86,6 +90,7 @@ class Companion:
             use_rules=self.use_rules,
             linked=set(),
             answer=None if self._auth_source is None else self._answer,
+            sessions=self.sessions,
         )
         if self.facts.uses_django:
             events.count_queries()
@@ -132,7 +137,17 @@ class Companion:
 
     def manifest(self) -> dict[str, Any]:
         """What this worker says of itself, now."""
-        return manifest.build(self.catalog, self.facts, name=self.settings.name, instance=self.instance, host=self.host)
+        sessions = manifest.SessionFacts(capacity=self.settings.capacity)
+        if self.sessions is not None:
+            sessions = replace(self.sessions.facts(), capacity=self.settings.capacity)
+        return manifest.build(
+            self.catalog,
+            self.facts,
+            name=self.settings.name,
+            instance=self.instance,
+            host=self.host,
+            sessions=sessions,
+        )
 
     def use_rules(self, body: Mapping[str, Any]) -> None:
         """Take the rules that a sidecar sent; rules that cannot be read change nothing. They outlive the link."""

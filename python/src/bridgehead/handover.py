@@ -23,6 +23,7 @@ from bridgehead.arrival import Arrival
 from bridgehead.keys import Keyring
 from bridgehead.shadow import Watch
 from bridgehead.tab_sessions import TabSessions
+from bridgehead.work import Work, delivering
 
 logger = logging.getLogger("bridgehead")
 
@@ -48,7 +49,8 @@ class Note:
 
     `user` was found at `issued_at` for the session that hashes to `session_hash`, and may be used until `user_until`
     (Unix milliseconds). `sid` is the socket that the event, or the one that it comes from, was sent over; empty where
-    there was none. `request` is the request that Django's middleware saw, `first_key` its session key then.
+    there was none. `request` is the request that Django's middleware saw, `first_key` its session key then. `work` is
+    that of the virtual session's packet that the event comes from.
     """
 
     origin: events.Origin = "python"
@@ -66,6 +68,7 @@ class Note:
     changed_store: Any = None
     report: events.EventReport | None = None
     watch: Watch | None = None
+    work: Work | None = None
 
 
 _current: contextvars.ContextVar[Note | None] = contextvars.ContextVar("bridgehead_note", default=None)
@@ -149,6 +152,8 @@ class Handover:
 
         async def on_event(sid: str, data: Any = None) -> Any:
             reset = arrival.current.set(arrival.from_client(data))
+            if (work := delivering()) is not None:
+                work.socket.saw_page(data)
             try:
                 return await original(sid, data)
             finally:
@@ -176,6 +181,8 @@ class Handover:
             # The event is frozen, and has no hash to be a key of a weak dictionary.
             object.__setattr__(event, _ATTRIBUTE, note)
             future = await (original(token, event) if ev_ctx is None else original(token, event, ev_ctx))
+            if note.work is not None:
+                note.work = note.work.follow(event, future)
             self._follow(processor, future, note)
             return future
 
@@ -192,7 +199,7 @@ class Handover:
                 counters.add("annotation.unasked")
             return self._inherited(ev_ctx)
         annotation = came.annotation if came.annotation is not None else stray
-        note = Note(origin=came.origin, path=came.path, token=token, sid=_sid(came, router_data))
+        note = Note(origin=came.origin, path=came.path, token=token, sid=_sid(came, router_data), work=delivering())
         if annotation is None:
             return note
         if self._keyring is None:
@@ -238,8 +245,8 @@ class Handover:
         """An event born in Python keeps its parent's tab, and the user while the annotation lives; never the tier."""
         parent = self._running.get(_parent_txid(ev_ctx))
         if parent is None:
-            return Note()
-        note = Note(token=parent.token, sid=parent.sid)
+            return Note(work=delivering())
+        note = Note(token=parent.token, sid=parent.sid, work=parent.work)
         if not isinstance(parent.user, Unknown) and self._now_ms() <= parent.user_until:
             note.user, note.user_until = parent.user, parent.user_until
             note.issued_at, note.session_hash = parent.issued_at, parent.session_hash

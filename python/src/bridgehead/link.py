@@ -6,15 +6,24 @@ The worker proves that it knows the secret, and says nothing of itself before th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from bridgehead.clock import Clock
-from bridgehead.frames import LIMIT, Frame, FrameDecoder, FrameError, FrameType, encode_control
+from bridgehead.frames import (
+    FIRST_VIRTUAL_TYPE,
+    LIMIT,
+    Frame,
+    FrameDecoder,
+    FrameError,
+    FrameType,
+    encode_control,
+)
 from bridgehead.keys import Keyring, base64url
 from bridgehead.proof import NONCE_BYTES, link_mac, link_mac_fits
 
@@ -27,7 +36,11 @@ MIN_HEARTBEAT_MS, MAX_HEARTBEAT_MS = 50, 60_000
 MAX_QUERIES = 64
 _CLOSE_SECONDS = 1.0
 _MAX_UNSENT_BYTES = 4 * 1024 * 1024
+# With more than this on its way, sessions keep their frames back.
+_CONGESTED_BYTES = 1024 * 1024
 _READ_BYTES = 65_536
+# After so many heartbeats of silence, this process may have stood still for so long that the sidecar gave it up.
+_DOUBTFUL_HEARTBEATS = 1.5
 _NONCE = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 _MAX_NAME = 200
 
@@ -52,6 +65,22 @@ class LinkDuplicate(Exception):
     """There is a link with this sidecar already, over another of its addresses."""
 
 
+class Sessions(Protocol):
+    """Those who keep the virtual sessions of all links.
+
+    `on_frames` gets the session frames of one chunk; `lost` comes exactly once for each `opened`, with `in_order` where
+    either side said GOAWAY; `drained` after `Link.is_congested` was true.
+    """
+
+    def opened(self, link: Link) -> None: ...
+
+    async def on_frames(self, link: Link, frames: list[Frame]) -> None: ...
+
+    def drained(self, link: Link) -> None: ...
+
+    def lost(self, link: Link, *, in_order: bool) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Worker:
     """What a link must know of its worker.
@@ -68,6 +97,7 @@ class Worker:
     use_rules: Callable[[Mapping[str, Any]], None]
     linked: set[str]
     answer: Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]] | None = None
+    sessions: Sessions | None = None
 
 
 class Link:
@@ -100,11 +130,22 @@ class Link:
         self._watcher: asyncio.Task[None] | None = None
         self._failure: Exception | None = None
         self._answering: set[asyncio.Task[None]] = set()
+        self._in_order = False
+        self._unsent: list[bytes] = []
+        self._unsent_bytes = 0
+        self._uncongesting: asyncio.Task[None] | None = None
+        self._doubt: int | None = None
+        self._held: list[Frame] = []
 
     @property
     def name(self) -> str:
         """The deployment's name, as the sidecar says it."""
         return self._hello_name
+
+    @property
+    def sidecar(self) -> str:
+        """The sidecar's instance."""
+        return self._sidecar
 
     @property
     def is_open(self) -> bool:
@@ -127,6 +168,7 @@ class Link:
             self._send(FrameType.GOAWAY, {"reason": "duplicate"})
             raise
         except asyncio.CancelledError:
+            self._in_order = True
             if self.is_open:
                 self._send(FrameType.GOAWAY, {"reason": "shutdown"})
             raise
@@ -137,13 +179,24 @@ class Link:
                 task.cancel()
             if self.is_open:
                 self._worker.linked.discard(self._sidecar)
+                if self._worker.sessions is not None:
+                    self._worker.sessions.lost(self, in_order=self._in_order)
             await self._close()
 
     async def _read(self) -> None:
         while chunk := await self._reader.read(_READ_BYTES):
-            self._last_received = self._clock.monotonic()
+            now = self._clock.monotonic()
+            if now - self._last_received > _DOUBTFUL_HEARTBEATS * self._heartbeat:
+                self._be_in_doubt()
+            self._last_received = now
             for frame in self._decoder.feed(chunk):
-                self._on_frame(frame)
+                if frame.type >= FIRST_VIRTUAL_TYPE and self.is_open and self._worker.sessions is not None:
+                    self._held.append(frame)
+                else:
+                    self._on_frame(frame)
+            if self._held and self._doubt is None and self._worker.sessions is not None:
+                held, self._held = self._held, []
+                await self._worker.sessions.on_frames(self, held)
             await self._writer.drain()
         raise self._failure or LinkLost("the sidecar closed the connection")
 
@@ -162,8 +215,10 @@ class Link:
             case "open", FrameType.PING:
                 self._send(FrameType.PONG, {"t": frame.json().get("t")})
             case "open", FrameType.PONG:
-                pass
+                if self._doubt is not None and frame.json().get("t") == self._doubt:
+                    self._doubt = None
             case "open", FrameType.GOAWAY:
+                self._in_order = True
                 logger.info("the sidecar is about to leave: %s", str(frame.json().get("reason", ""))[:200])
             case "open", FrameType.AUTH_QUERY if self._worker.answer is not None:
                 self._answer(frame.json())
@@ -203,6 +258,10 @@ class Link:
         self._step = "open"
         self._heartbeat = heartbeat / 1000
         self._decoder.limit = LIMIT
+        if self._worker.sessions is not None:
+            # Waiting for the transport then means until the kernel has everything.
+            self._writer.transport.set_write_buffer_limits(high=0)
+            self._worker.sessions.opened(self)
         self._worker.learn_name(self._hello_name)
         self._send_manifest()
         self._watch(self._beat())
@@ -232,6 +291,51 @@ class Link:
         self._send(frame_type, body)
         return True
 
+    @property
+    def is_congested(self) -> bool:
+        """Whether the sidecar reads more slowly than this worker writes: `Sessions.drained` tells the end of it."""
+        return self._uncongesting is not None or self._unsent_bytes > _CONGESTED_BYTES
+
+    def write(self, frame: bytes) -> None:
+        """Send a frame of a session, together with all others of this turn of the event loop."""
+        if not self._unsent:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unsent.append(frame)
+        self._unsent_bytes += len(frame)
+
+    async def handed_over(self) -> None:
+        """Wait until the kernel has everything that was written; `LinkLost` if it never will."""
+        self._flush()
+        await self._writer.drain()
+        if self._writer.is_closing():
+            raise self._failure or LinkLost("the connection is closing")
+
+    def _flush(self) -> None:
+        if not self._unsent:
+            return
+        data = b"".join(self._unsent)
+        self._unsent, self._unsent_bytes = [], 0
+        if self._writer.is_closing():
+            return
+        self._last_sent = self._clock.monotonic()
+        self._writer.write(data)
+        on_its_way = self._writer.transport.get_write_buffer_size()
+        if self._uncongesting is None and max(len(data), on_its_way) > _CONGESTED_BYTES:
+            self._uncongesting = asyncio.create_task(self._uncongest())
+
+    async def _uncongest(self) -> None:
+        with contextlib.suppress(OSError):
+            await self._writer.drain()
+        self._uncongesting = None
+        if self.is_open and not self._writer.is_closing() and self._worker.sessions is not None:
+            self._worker.sessions.drained(self)
+
+    def _be_in_doubt(self) -> None:
+        """Give the app nothing more until the sidecar answers: it may have given this worker up meanwhile."""
+        if self.is_open and self._worker.sessions is not None:
+            self._doubt = time.time_ns() // 1_000_000
+            self._send(FrameType.PING, {"t": self._doubt})
+
     def _send_manifest(self) -> None:
         self._sent_stamp = self._worker.stamp()
         self._send(FrameType.MANIFEST, self._worker.manifest())
@@ -240,6 +344,7 @@ class Link:
         self._send(FrameType.ERROR, {"code": code, "message": message})
 
     def _send(self, frame_type: FrameType, body: Mapping[str, Any]) -> None:
+        self._flush()
         self._last_sent = self._clock.monotonic()
         self._writer.write(encode_control(frame_type, body))
 
@@ -286,6 +391,9 @@ class Link:
     async def _close(self) -> None:
         if self._watcher is not None:
             self._watcher.cancel()
+        self._flush()
+        if self._uncongesting is not None:
+            self._uncongesting.cancel()
         self._writer.close()
         try:
             async with asyncio.timeout(_CLOSE_SECONDS):

@@ -104,10 +104,32 @@ def version_of(package: str) -> str | None:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class SessionFacts:
+    """What a sidecar must know before it gives this worker virtual sessions; without any, it takes none.
+
+    `tokens` is the worker's name in Reflex's records of tokens, where those lie in Redis; `max_payload` counts code
+    points.
+    """
+
+    takes_sessions: bool = False
+    max_payload: int = 1_000_000
+    tokens: str | None = None
+    persistent: bool = False
+    capacity: int = 0
+
+
 def build(
-    catalog: StateCatalog, facts: AppFacts, *, name: str | None, instance: str, host: str, capacity: int = 0
+    catalog: StateCatalog,
+    facts: AppFacts,
+    *,
+    name: str | None,
+    instance: str,
+    host: str,
+    sessions: SessionFacts | None = None,
 ) -> dict[str, Any]:
     """The manifest's body."""
+    sessions = sessions or SessionFacts()
     versions = {
         "bridgehead": __version__,
         "python": platform.python_version(),
@@ -131,7 +153,11 @@ def build(
         "cookie": facts.cookie,
         "loginUrl": facts.login_url,
         "corsOrigins": list(facts.cors_origins),
-        "capacity": capacity,
+        "capacity": sessions.capacity,
+        "sessions": sessions.takes_sessions,
+        "maxPayload": sessions.max_payload,
+        "tokens": sessions.tokens,
+        "persistent": sessions.persistent,
         "auth": facts.answers_auth,
         "checks": list(facts.checks),
     }

@@ -13,6 +13,7 @@ from reflex_base.plugins.base import Plugin
 
 from bridgehead import companion, manifest, repair, resolver
 from bridgehead.access import AccessMiddleware
+from bridgehead.drain import drain
 from bridgehead.settings import Settings
 from bridgehead.uploads import AnnotationHeader
 
@@ -33,9 +34,15 @@ async def bridgehead_lifespan(app: Any) -> AsyncIterator[None]:
     running.handover.wrap_processor(app.event_processor)
     pool = running.link_pool()
     dialing = None if pool is None else asyncio.create_task(pool.run(), name="bridgehead_links")
+    counting = None if running.stats is None else asyncio.create_task(running.stats.run(), name="bridgehead_stats")
     try:
         yield
     finally:
+        if running.sessions is not None:
+            # The app runs on meanwhile: its event processor stops only after this.
+            await drain(running.sessions, running.settings.drain_seconds)
+        if counting is not None:
+            counting.cancel()
         running.shadow.close()
         if dialing is not None:
             dialing.cancel()

@@ -13,6 +13,7 @@ logger = logging.getLogger("bridgehead")
 
 DEFAULT_LINK_URL = "tcp://127.0.0.1:8082"
 DEFAULT_NAME = "default"
+DEFAULT_DRAIN_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +29,16 @@ class Settings:
     link_urls: tuple[str, ...] = (DEFAULT_LINK_URL,)
     name: str | None = None
     redis_url: str | None = field(default=None, repr=False)
+    link_sessions: bool = True
+    capacity: int = 0
+    drain_seconds: float = DEFAULT_DRAIN_SECONDS
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
-        """Read `BRIDGEHEAD_SECRET`, `_PREVIOUS_SECRETS`, `_LINK_URL`, `_NAME` and `_REDIS_URL` (else `REDIS_URL`).
+        """Read `BRIDGEHEAD_SECRET`, `_PREVIOUS_SECRETS`, `_LINK_URL`, `_LINK_SESSIONS`, `_NAME`, `_CAPACITY`,
+        `_DRAIN_SECONDS` and `_REDIS_URL` (else `REDIS_URL`).
 
-        An empty one counts as unset.
+        An empty one counts as unset; one that cannot be read is logged and counts as unset too.
         """
         values = os.environ if environment is None else environment
         secret = values.get("BRIDGEHEAD_SECRET") or None
@@ -49,11 +54,39 @@ class Settings:
             link_urls=tuple(_listed(values.get("BRIDGEHEAD_LINK_URL", ""))) or (DEFAULT_LINK_URL,),
             name=values.get("BRIDGEHEAD_NAME") or None,
             redis_url=values.get("BRIDGEHEAD_REDIS_URL") or values.get("REDIS_URL") or None,
+            link_sessions=_flag(values, "BRIDGEHEAD_LINK_SESSIONS", default=True),
+            capacity=int(_number(values, "BRIDGEHEAD_CAPACITY", 0, most=1_000_000)),
+            drain_seconds=_number(values, "BRIDGEHEAD_DRAIN_SECONDS", DEFAULT_DRAIN_SECONDS, most=3_600),
         )
 
     def keyring(self, purpose: Purpose) -> Keyring | None:
         """The keys for a purpose, or None without a secret."""
         return None if self.secret is None else Keyring(purpose, self.secret, self.previous_secrets)
+
+
+def _flag(values: Mapping[str, str], name: str, *, default: bool) -> bool:
+    text = values.get(name, "").strip().lower()
+    if text in ("true", "1", "yes", "on"):
+        return True
+    if text in ("false", "0", "no", "off"):
+        return False
+    if text:
+        logger.error("%s is %r and not true or false: it is not used", name, text)
+    return default
+
+
+def _number(values: Mapping[str, str], name: str, default: float, *, most: float) -> float:
+    text = values.get(name, "").strip()
+    if not text:
+        return default
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if 0 <= number <= most:
+        return number
+    logger.error("%s is %r and not a number from 0 to %g: it is not used", name, text, most)
+    return default
 
 
 def _listed(text: str) -> list[str]:

@@ -1,0 +1,317 @@
+"""A client's Engine.IO session that a link carries, in the place of engineio's own socket.
+
+It stands in `sio.eio.sockets` and does what engineio asks of a socket. Idle it is this one object: no task, no queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any, Protocol
+
+from engineio import packet  # type: ignore[import-untyped]
+
+from bridgehead import session_frames
+from bridgehead.link import Link
+from bridgehead.session_frames import (
+    BackgroundEnded,
+    BackgroundStarted,
+    Client,
+    Credit,
+    Detach,
+    DetachedReason,
+    Done,
+    Inject,
+    Outcome,
+    Probed,
+    Resync,
+    RunningHandler,
+    Server,
+)
+from bridgehead.work import Work
+
+# What each side may send of Engine.IO frames before the other gives credit back, in bytes.
+WINDOW = 262_144
+# So much is taken before it is given back.
+_GIVE_BACK = WINDOW // 4
+# A session with more than this waiting for its client ends as slow.
+MAX_WAITING = 4 * 1024 * 1024
+
+Waiting = Client | Inject | Resync | Detach
+
+
+class Host(Protocol):
+    """What a virtual socket needs of those who keep it."""
+
+    event_namespace: str
+
+    def handler(self, name: str) -> Any: ...
+
+    def describe(self, event: Any) -> RunningHandler: ...
+
+    def has_input(self, socket: VirtualSocket) -> None: ...
+
+    def waiting_changed(self, difference: int) -> bool: ...
+
+    def end_soon(self, socket: VirtualSocket, reason: DetachedReason) -> None: ...
+
+    async def end(self, socket: VirtualSocket, reason: DetachedReason, why: str) -> None: ...
+
+
+class VirtualSocket:
+    """One session. `received`: the last number that came; `sent`: SERVER frames handed to the present link."""
+
+    __slots__ = (
+        "_credit",
+        "_session",
+        "_taken",
+        "_waiting",
+        "_waiting_bytes",
+        "background",
+        "channel",
+        "closed",
+        "closing",
+        "host",
+        "inbox",
+        "inbox_bytes",
+        "is_stopped",
+        "kept",
+        "link",
+        "page",
+        "probe",
+        "received",
+        "sent",
+        "server",
+        "session_id",
+        "sid",
+        "takeover",
+        "task",
+        "token",
+        "works",
+    )
+
+    # What engineio asks of a socket: this one has no transport to upgrade, and the sidecar sees to the pings.
+    connected = True
+    upgraded = True
+    upgrading = False
+    last_ping = None
+
+    def __init__(self, server: Any, host: Host, link: Link, channel: int, session_id: str, token: str | None) -> None:
+        self.server = server
+        self.sid: str = server.generate_id()
+        self.host = host
+        self.link: Link | None = link
+        self.channel = channel
+        self.session_id = session_id
+        self.token = token
+        self.closing = False
+        self.closed = False
+        self.is_stopped = False
+        # Reflex's record of the token becomes this session's, whoever has it.
+        self.takeover = False
+        # Frames that follow the CONNECT acknowledgement.
+        self.kept: tuple[str, ...] = ()
+        # Where its tab last was: what the client says of its page in an event.
+        self.page: dict[str, Any] | None = None
+        self.received = 0
+        self.sent = 0
+        self.inbox: deque[Waiting] | None = None
+        self.inbox_bytes = 0
+        self.task: asyncio.Task[None] | None = None
+        self.works: dict[int, Work] | None = None
+        self.background: dict[str, tuple[RunningHandler, Any]] | None = None
+        self.probe: asyncio.Future[Probed] | None = None
+        self._session: dict[str, Any] | None = None
+        self._credit = WINDOW
+        self._taken = 0
+        self._waiting: deque[tuple[int, bytes]] | None = None
+        self._waiting_bytes = 0
+
+    # As engineio's socket
+
+    @property
+    def session(self) -> dict[str, Any]:
+        """The user session of `eio.get_session`."""
+        if self._session is None:
+            self._session = {}
+        return self._session
+
+    @session.setter
+    def session(self, session: dict[str, Any]) -> None:
+        self._session = session
+
+    async def send(self, pkt: Any) -> None:
+        """Send an Engine.IO packet; others than messages are between a client and the sidecar."""
+        if pkt.packet_type == packet.MESSAGE:
+            self.push(pkt.encode())
+
+    async def check_ping_timeout(self) -> bool:
+        """The sidecar knows whether the client lives."""
+        return True
+
+    def schedule_ping(self) -> None:
+        """The sidecar pings."""
+
+    async def close(self, wait: bool = True, abort: bool = False, reason: str | None = None) -> None:
+        """The app or engineio ends the session."""
+        await self.host.end(self, "closed", reason or self.server.reason.SERVER_DISCONNECT)
+
+    # To the client
+
+    def push(self, data: str | bytes) -> None:
+        """Send an Engine.IO frame as soon as there is credit; a session that cannot take it ends."""
+        if self.closed:
+            return
+        binary = not isinstance(data, str)
+        payload = data.encode("utf-8", "replace") if isinstance(data, str) else bytes(data)
+        if len(payload) > session_frames.MAX_PAYLOAD:
+            self.host.end_soon(self, "failed")
+            return
+        self._queue(len(payload), session_frames.encode(self.channel, Server(payload, binary)))
+        if self.kept and isinstance(data, str) and data.startswith(f"40{self.host.event_namespace}"):
+            kept, self.kept = self.kept, ()
+            for text in kept:
+                self.push(text)
+
+    def _queue(self, cost: int, frame: bytes) -> None:
+        if self._waiting is None and self._may_send(cost):
+            self._hand_over(cost, frame)
+            return
+        if self._waiting is None:
+            self._waiting = deque()
+        self._waiting.append((cost, frame))
+        self._waiting_bytes += cost
+        if not self.host.waiting_changed(cost) or self._waiting_bytes > MAX_WAITING:
+            self.host.end_soon(self, "slow")
+
+    def _may_send(self, cost: int) -> bool:
+        return self.link is not None and not self.link.is_congested and (self._credit > 0 or cost == 0)
+
+    def _hand_over(self, cost: int, frame: bytes) -> None:
+        if self.link is not None:
+            self._credit -= cost
+            # Every frame of the client's has a cost, an empty one at least its place in the count.
+            self.sent += frame[4] == session_frames.SessionFrameType.SERVER
+            self.link.write(frame)
+
+    def pump(self, *, all_of_it: bool = False) -> None:
+        """Send what waits, as far as credit goes, or all of it."""
+        while self._waiting and self.link is not None and (all_of_it or self._may_send(self._waiting[0][0])):
+            cost, frame = self._waiting.popleft()
+            self._waiting_bytes -= cost
+            self.host.waiting_changed(-cost)
+            self._hand_over(cost, frame)
+        if not self._waiting:
+            self._waiting = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether frames wait to be sent."""
+        return self._waiting is not None
+
+    def credit(self, count: int) -> None:
+        """The client has taken so many bytes."""
+        self._credit += count
+        self.pump()
+
+    def drop_waiting(self) -> None:
+        """Nobody takes what waits any more."""
+        self.host.waiting_changed(-self._waiting_bytes)
+        self._waiting, self._waiting_bytes = None, 0
+
+    def rebind(self, link: Link, channel: int) -> int:
+        """Go on with a new link of the same sidecar; how many SERVER frames the former one was handed."""
+        sent, self.sent = self.sent, 0
+        self.link, self.channel = link, channel
+        self._credit, self._taken = WINDOW, 0
+        if self._waiting is not None:
+            head = channel.to_bytes(4)
+            self._waiting = deque((cost, frame[:5] + head + frame[9:]) for cost, frame in self._waiting)
+        return sent
+
+    # From the client
+
+    def receive(self, message: Client | Inject | Resync) -> bool:
+        """Take a message in; false where its number came before."""
+        if message.n <= self.received or self.closing:
+            return False
+        self.received = message.n
+        if isinstance(message, Client):
+            self.inbox_bytes += len(message.payload)
+        self._put(message)
+        return True
+
+    def receive_detach(self, detach: Detach) -> None:
+        """The session is over once the app has what came before."""
+        self._put(detach)
+
+    def _put(self, message: Waiting) -> None:
+        if self.inbox is None:
+            self.inbox = deque()
+        self.inbox.append(message)
+
+    def take(self) -> Waiting | None:
+        """The next message for the app, in order."""
+        if not self.inbox:
+            self.inbox = None
+            return None
+        return self.inbox.popleft()
+
+    def taken(self, count: int) -> None:
+        """The app has taken so many bytes."""
+        self.inbox_bytes -= count
+        self._taken += count
+        if self._taken >= _GIVE_BACK and self.link is not None:
+            self.link.write(session_frames.encode(self.channel, Credit(self._taken)))
+            self._taken = 0
+
+    # The work it makes
+
+    def begin(self, n: int, *, wants_done: bool) -> Work:
+        """The app gets packet `n`."""
+        work = Work(self, n, wants_done=wants_done)
+        if self.works is None:
+            self.works = {}
+        self.works[n] = work
+        work.hold()
+        return work
+
+    def work_done(self, work: Work, outcome: Outcome) -> None:
+        """All that packet made has ended. DONE follows the frames that it sent."""
+        if self.works is None or self.works.pop(work.n, None) is None:
+            return
+        if not self.works:
+            self.works = None
+        if work.wants_done and not self.closed:
+            self._queue(0, session_frames.encode(self.channel, Done(work.n, outcome)))
+
+    def background_started(self, event: Any, future: Any) -> None:
+        """A background handler is about to run."""
+        if self.background is None:
+            self.background = {}
+        handler = self.host.describe(event)
+        self.background[future.txid] = (handler, future)
+        self._tell(BackgroundStarted(future.txid, handler))
+        future.add_done_callback(self._background_ended)
+
+    def _background_ended(self, future: Any) -> None:
+        if self.background is None or self.background.pop(future.txid, None) is None:
+            return
+        if not self.background:
+            self.background = None
+        self._tell(BackgroundEnded(future.txid))
+
+    def tell_background(self) -> None:
+        """Tell anew which background handlers run."""
+        for txid, (handler, _) in (self.background or {}).items():
+            self._tell(BackgroundStarted(txid, handler))
+
+    def _tell(self, message: BackgroundStarted | BackgroundEnded) -> None:
+        if self.link is not None and not self.closed:
+            self.link.write(session_frames.encode(self.channel, message))
+
+    def saw_page(self, data: Any) -> None:
+        """Remember where the tab is, from an event of its client."""
+        router_data = data.get("router_data") if isinstance(data, dict) else None
+        if isinstance(router_data, dict) and isinstance(router_data.get("pathname"), str):
+            self.page = {key: router_data[key] for key in ("pathname", "asPath", "query") if key in router_data}
