@@ -1,35 +1,19 @@
-import { io, type Socket } from 'socket.io-client';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { pythonEnv } from '../../tools/python-env.ts';
-import { waitUntil } from '../../tools/process.ts';
 import { startPostgres, startRedis, type Postgres, type Redis } from '../../tools/services/index.ts';
-import { startDjangoConsole, type DjangoConsole } from '../support/django-console.ts';
-import { startShopStack, type DebugEvent, type ShopStack } from '../support/shop-stack.ts';
-
-const STATE = 'reflex___state____state';
-const HANDLERS = {
-  auth_only: `${STATE}.shop___orders____order_state.set_note`,
-  full: `${STATE}.reflex_django___auth_state____django_user_state.reflex_django___states____app_state.shop___account____account_state.load`,
-} as const;
-type Tier = keyof typeof HANDLERS;
-
-interface World {
-  readonly django: DjangoConsole;
-  /** A new user, and a session cookie of theirs. */
-  user(fields?: object): Promise<{ name: string; cookie: string }>;
-}
+import { AUTH_TIERS, DjangoStack, SOURCES, type Person } from '../support/django-stack.ts';
+import { eventually } from '../support/eventually.ts';
 
 /** What stands before the first event, and what happens between it and the next; Django says who it is each time. */
 interface Case {
   readonly what: string;
-  readonly arrange: (world: World) => Promise<{ cookie: string | undefined; name?: string }>;
-  readonly change?: (world: World, made: { cookie: string; name: string }) => Promise<string | undefined | void>;
+  readonly arrange: (world: DjangoStack) => Promise<{ cookie: string | undefined; name?: string }>;
+  readonly change?: (world: DjangoStack, made: Person) => Promise<string | undefined | void>;
 }
 
-const someone = async (world: World): Promise<{ cookie: string; name: string }> => world.user();
+const someone = (world: DjangoStack): Promise<Person> => world.user();
 const op =
-  (name: string, values: (made: { cookie: string; name: string }) => object) =>
-  async ({ django }: World, made: { cookie: string; name: string }): Promise<void> => {
+  (name: string, values: (made: Person) => object) =>
+  async ({ django }: DjangoStack, made: Person): Promise<void> => {
     await django.run(name, values(made));
   };
 const byCookie = ({ cookie }: { cookie: string }): object => ({ cookie });
@@ -215,94 +199,35 @@ const CASES: readonly Case[] = [
   },
 ];
 
-describe.each<Tier>(['auth_only', 'full'])('the user of an event is whom Django says, tier %s', (tier) => {
+describe.each(SOURCES)('the user of an event is whom Django says, by the source %s', (source) => {
   let redis: Redis;
   let postgres: Postgres;
-  let stack: ShopStack;
-  let django: DjangoConsole;
-  let world: World;
-  const clients: Socket[] = [];
+  let stack: DjangoStack;
 
   beforeAll(async () => {
     redis = await startRedis();
     postgres = await startPostgres();
-    const services = { databaseUrl: postgres.url, redisUrl: redis.url };
-    stack = await startShopStack({ ...services, config: { redis: { url: redis.url } } });
-    const { BRIDGEHEAD_SECRET: secret = '' } = stack.shopEnv;
-    const env = {
-      DATABASE_URL: postgres.url,
-      REDIS_URL: redis.url,
-      BRIDGEHEAD_SECRET: secret,
-      BRIDGEHEAD_NAME: 'default',
-    };
-    django = startDjangoConsole(await pythonEnv(), env);
-    let serial = 0;
-    world = {
-      django,
-      user: async (fields = {}) => {
-        const name = `${tier}-${++serial}`;
-        await django.run('make_user', { username: name, ...fields });
-        return { name, cookie: await django.run<string>('log_in', { username: name }) };
-      },
-    };
-    await waitUntil(async () => {
-      const stats = (await (await fetch(`${stack.sidecar.admin}/api/stats`)).json()) as { links: unknown[] };
-      return stats.links.length > 0;
-    });
+    stack = await DjangoStack.start({ source, databaseUrl: postgres.url, redisUrl: redis.url });
   });
 
   afterAll(async () => {
-    for (const client of clients) client.disconnect();
-    await django?.stop();
     await stack?.stop();
     await redis?.stop();
     await postgres?.stop();
   });
 
-  const connect = async (cookie: string | undefined): Promise<Socket> => {
-    const client = io(`${stack.sidecar.listen}/_event`, {
-      path: '/_event',
-      transports: ['websocket'],
-      reconnection: false,
-      forceNew: true,
-      ...(cookie !== undefined && { extraHeaders: { cookie: `sessionid=${cookie}` } }),
-      query: { token: `token-${tier}-${clients.length}` },
+  describe.each(AUTH_TIERS)('in the tier %s', (tier) => {
+    it.each(CASES)('$what', async ({ arrange, change }) => {
+      const made = await arrange(stack);
+      const client = await stack.connect(made.cookie);
+      expect((await stack.ask(client, { tier })).user).toBe(await stack.says(made.cookie));
+      if (change === undefined) return;
+      // Warm by now: the next answer would come from memory.
+      expect((await stack.ask(client, { tier })).user).toBe(await stack.says(made.cookie));
+      const cookie = (await change(stack, { cookie: made.cookie ?? '', name: made.name ?? '' })) ?? made.cookie;
+      const next = cookie === made.cookie ? client : await stack.connect(cookie);
+      const expected = await stack.says(cookie);
+      await eventually(async () => (await stack.ask(next, { tier })).user).toBe(expected);
     });
-    clients.push(client);
-    await new Promise<void>((resolve, reject) => {
-      client.once('connect', resolve);
-      client.once('connect_error', reject);
-    });
-    return client;
-  };
-
-  const ask = async (client: Socket): Promise<DebugEvent> => {
-    const last = (await stack.events()).at(-1)?.number ?? 0;
-    const payload = tier === 'auth_only' ? { value: 'x' } : {};
-    client.emit('event', { name: HANDLERS[tier], payload, router_data: { pathname: '/', query: {} } });
-    let found: DebugEvent | undefined;
-    await waitUntil(async () => {
-      found = (await stack.events()).find(
-        (one) => one.number > last && one.name === HANDLERS[tier] && one.tier !== null,
-      );
-      return found !== undefined;
-    });
-    return found as DebugEvent;
-  };
-
-  const djangoSays = (cookie: string | undefined): Promise<string> =>
-    django.run<string>('whoami', { cookie: cookie ?? null });
-
-  it.each(CASES)('$what', async ({ arrange, change }) => {
-    const made = await arrange(world);
-    const client = await connect(made.cookie);
-    expect((await ask(client)).user).toBe(await djangoSays(made.cookie));
-    if (change === undefined) return;
-    // Warm by now: the next answer would come from memory.
-    expect((await ask(client)).user).toBe(await djangoSays(made.cookie));
-    const cookie = (await change(world, { cookie: made.cookie ?? '', name: made.name ?? '' })) ?? made.cookie;
-    const next = cookie === made.cookie ? client : await connect(cookie);
-    const expected = await djangoSays(cookie);
-    await expect.poll(async () => (await ask(next)).user, { timeout: 2_000, interval: 20 }).toBe(expected);
   });
 });

@@ -20,6 +20,9 @@ from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory
 from django.utils import timezone
 
+# A session's auth hash is made of the stored password, whatever it was hashed with.
+settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
 User = get_user_model()
 Store = import_module(settings.SESSION_ENGINE).SessionStore
 
@@ -34,9 +37,12 @@ def request_with(cookie: str | None) -> HttpRequest:
 
 
 def whoami(cookie: str | None) -> str:
-    """What Django answers to a page request with this cookie."""
-    user = request_with(cookie).user
-    return user.get_username() if user.is_authenticated else "anonymous"
+    """What Django answers to a page request with this cookie; changes nothing, where Django would renew the session."""
+    with transaction.atomic():
+        user = request_with(cookie).user
+        name = user.get_username() if user.is_authenticated else "anonymous"
+        transaction.set_rollback(True)
+    return name
 
 
 def make_user(username: str, **fields: Any) -> int:
@@ -106,6 +112,11 @@ def sql(text: str, values: list[Any] = []) -> None:
         cursor.execute(text, values)
 
 
+def bulk_update(username: str, **fields: Any) -> None:
+    """A change that sends no signal."""
+    User.objects.filter(username=username).update(**fields)
+
+
 def grant(username: str, permission: str) -> None:
     app, codename = permission.split(".")
     found = Permission.objects.get(content_type__app_label=app, codename=codename)
@@ -136,6 +147,7 @@ OPERATIONS = {
     "delete_user": lambda username: User.objects.get(username=username).delete() and None,
     "rolled_back": rolled_back,
     "sql": sql,
+    "bulk_update": bulk_update,
     "grant": grant,
     "revoke_all": revoke_all,
     "join": join,

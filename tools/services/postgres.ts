@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { Client, escapeIdentifier } from 'pg';
 import { freePort } from '../ports.ts';
-import { run, startProcess } from '../process.ts';
+import { run, startProcess, type RunningProcess } from '../process.ts';
 import { requireProgram, unprivilegedUser } from './install.ts';
 
 export interface Postgres {
@@ -11,6 +11,9 @@ export interface Postgres {
   url: string;
   port: number;
   pid: number;
+  /** Stops the server and cuts its connections; its data stays for `restart`. */
+  halt(): Promise<void>;
+  restart(): Promise<void>;
   /** A new, empty database on the same server; returns its URL. */
   createDatabase(name: string): Promise<string>;
   stop(): Promise<void>;
@@ -54,27 +57,29 @@ export async function startPostgres(options: { settings?: Readonly<Record<string
     ...options.settings,
   };
   const url = (database: string): string => `postgresql://shop@127.0.0.1:${port}/${database}`;
-  const server = await startProcess({
-    name: 'postgres',
-    command,
-    args: [
-      '-D',
-      data,
-      '-p',
-      String(port),
-      ...Object.entries(settings).flatMap(([key, value]) => ['-c', `${key}=${value}`]),
-    ],
-    cwd: folder,
-    env,
-    logFile,
-    ready: async () => {
-      await query(url('postgres'), 'SELECT 1');
-      return true;
-    },
-    // Fast shutdown: connections still open are closed, not waited for.
-    stopSignal: 'SIGINT',
-    ...user,
-  });
+  const startServer = (): Promise<RunningProcess> =>
+    startProcess({
+      name: 'postgres',
+      command,
+      args: [
+        '-D',
+        data,
+        '-p',
+        String(port),
+        ...Object.entries(settings).flatMap(([key, value]) => ['-c', `${key}=${value}`]),
+      ],
+      cwd: folder,
+      env,
+      logFile,
+      ready: async () => {
+        await query(url('postgres'), 'SELECT 1');
+        return true;
+      },
+      // Fast shutdown: connections still open are closed, not waited for.
+      stopSignal: 'SIGINT',
+      ...user,
+    });
+  let server = await startServer();
   const createDatabase = async (name: string): Promise<string> => {
     await query(url('postgres'), `CREATE DATABASE ${escapeIdentifier(name)}`);
     return url(name);
@@ -83,7 +88,15 @@ export async function startPostgres(options: { settings?: Readonly<Record<string
   return {
     url: url('shop'),
     port,
-    pid: server.pid,
+    get pid() {
+      return server.pid;
+    },
+    halt: async () => {
+      await server.stop();
+    },
+    restart: async () => {
+      server = await startServer();
+    },
     createDatabase,
     stop: async () => {
       await server.stop();
