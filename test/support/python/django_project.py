@@ -38,6 +38,7 @@ from django.http import HttpRequest  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
 from bridgehead.django import snapshot  # noqa: E402
+from link_worker import LinkWorker  # noqa: E402
 
 User = get_user_model()
 Store = import_module(settings.SESSION_ENGINE).SessionStore
@@ -131,6 +132,13 @@ def sql(text: str, values: list[Any]) -> None:
         cursor.execute(text, values)
 
 
+linked: list[LinkWorker] = []
+
+
+def link(url: str, secret: str) -> None:
+    linked.append(LinkWorker(url, secret, settings.SESSION_COOKIE_NAME))
+
+
 OPERATIONS = {
     "migrate": migrate,
     "answer": answer,
@@ -145,6 +153,8 @@ OPERATIONS = {
     "grant": lambda pk, permission: User.objects.get(pk=pk).user_permissions.add(find_permission(permission)),
     "grant_by_group": grant_by_group,
     "sql": sql,
+    "link": link,
+    "unlink": lambda: linked.pop().stop(),
 }
 
 for line in sys.stdin:
