@@ -58,13 +58,15 @@ def made(name: str, fields: dict[str, Any]) -> Message:
         case "ATTACH":
             return Attach(**fields | {"headers": tuple((key, value) for key, value in fields["headers"])})
         case "ATTACHED":
-            return AttachRefused(**fields) if "error" in fields else Attached(**fields)
+            opened = tuple(fields["open"]) if "open" in fields else None
+            return AttachRefused(**fields) if "error" in fields else Attached(**fields | {"open": opened})
         case "CLIENT":
             return Client(fields["n"], bytes.fromhex(fields["payload"]), fields["binary"], fields["done"])
         case "SERVER":
             return Server(bytes.fromhex(fields["payload"]), fields["binary"])
         case "DETACHED":
-            return Detached(fields["reason"], tuple(handler(entry) for entry in fields["background"]))
+            background = tuple(handler(entry) for entry in fields["background"])
+            return Detached(fields["reason"], background, tuple(fields.get("unrun", ())))
         case "BACKGROUND" if fields["state"] == "ended":
             return BackgroundEnded(fields["id"])
         case "BACKGROUND":
@@ -92,7 +94,7 @@ def test_the_types_are_the_protocols() -> None:
     assert {entry.name: entry.value for entry in SessionFrameType} == VECTORS["types"]
 
 
-@pytest.mark.parametrize("vector", VECTORS["frames"], ids=vector_id)
+@pytest.mark.parametrize("vector", [*VECTORS["frames"], *VECTORS["unfinished"]], ids=vector_id)
 def test_a_message_and_its_bytes(vector: dict[str, Any]) -> None:
     message = made(vector["name"], vector["message"])
     assert encode(vector["channel"], message).hex() == vector["hex"]
@@ -126,6 +128,7 @@ def test_control_frames_for_sessions(vector: dict[str, Any]) -> None:
 
 
 numbers = st.integers(0, 2**32 - 1)
+counts = st.lists(st.integers(1, 2**32 - 1), max_size=4).map(tuple)
 words = st.text(max_size=20)
 texts = st.text(max_size=60).map(lambda text: ("4" + text).encode("utf-8", "replace"))
 objects = st.dictionaries(words, st.none() | st.booleans() | st.integers(-(2**53), 2**53) | words, max_size=4)
@@ -144,7 +147,7 @@ messages: st.SearchStrategy[Message] = st.one_of(
         st.booleans(),
         numbers,
     ),
-    st.builds(Attached, numbers, numbers),
+    st.builds(Attached, numbers, numbers, st.none() | counts),
     st.builds(AttachRefused, st.sampled_from(get_args(AttachError)), words, st.none() | words),
     st.builds(lambda n, payload, done: Client(n, *payload, done), numbers, payloads, st.booleans()),
     st.builds(lambda payload: Server(*payload), payloads),
@@ -152,7 +155,7 @@ messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(Done, numbers, st.sampled_from(OUTCOMES)),
     st.builds(Credit, numbers),
     st.builds(Detach, st.sampled_from(get_args(DetachReason))),
-    st.builds(Detached, st.sampled_from(get_args(DetachedReason)), st.lists(handlers, max_size=3).map(tuple)),
+    st.builds(Detached, st.sampled_from(get_args(DetachedReason)), st.lists(handlers, max_size=3).map(tuple), counts),
     st.builds(Resync, numbers),
     st.builds(BackgroundStarted, words, handlers),
     st.builds(BackgroundEnded, words),

@@ -804,6 +804,21 @@ def session_frames() -> Json:
                 {"n": 1, "name": "a.b", "payload": {}, "background": False},
             ),
         ],
+        # Keys that are there only where there is something to say.
+        "unfinished": [
+            {
+                "name": name,
+                "type": SESSION_TYPES[name],
+                "channel": 7,
+                "message": message,
+                "hex": encode(SESSION_TYPES[name], 7, text(message)).hex(),
+            }
+            for name, message in (
+                ("ATTACHED", {"received": 9, "sent": 4, "open": [3, 7, 9]}),
+                ("ATTACHED", {"received": 9, "sent": 4, "open": []}),
+                ("DETACHED", {"reason": "move", "background": [running], "unrun": [8, 9]}),
+            )
+        ],
         "ignored": [encode(kind, 7, b"later").hex() for kind in (46, 200, 255)],
         "invalid": [
             {"title": title, "hex": encode(kind, channel, body).hex(), "error": "FRAME"}

@@ -21,8 +21,9 @@ async def drain(sessions: VirtualSessions, seconds: float) -> None:
         return
     count = sessions.linked_count
     logger.info("about to stop: %d sessions are to be moved within %g s", count, seconds)
-    for link in sessions.links:
-        link.send(FrameType.DRAIN, {"seconds": seconds})
+    for link, carried in sessions.links.items():
+        if carried:
+            link.send(FrameType.DRAIN, {"seconds": seconds})
     try:
         async with asyncio.timeout(seconds):
             await sessions.emptied()

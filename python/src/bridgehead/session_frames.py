@@ -67,10 +67,14 @@ class Attach:
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """It is here. `received`: last number of the former attach; `sent`: SERVER frames handed to the former link."""
+    """It is here. `received`: last number of the former attach; `sent`: SERVER frames handed to the former link.
+
+    `open`: with `resume`, the numbers up to `received` whose DONE has still to come.
+    """
 
     received: int = 0
     sent: int = 0
+    open: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +135,14 @@ class RunningHandler:
 
 @dataclass(frozen=True, slots=True)
 class Detached:
-    """`background`: with `move`, the handlers that were cancelled."""
+    """`background`: with `move`, the handlers that were cancelled.
+
+    `unrun`: with `move`, numbers that were received and have certainly not run.
+    """
 
     reason: DetachedReason
     background: tuple[RunningHandler, ...] = ()
+    unrun: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +276,13 @@ def _list(body: Mapping[str, Any], key: str, frame: Frame) -> list[Any]:
     return value
 
 
+def _numbers(body: Mapping[str, Any], key: str, frame: Frame) -> tuple[int, ...]:
+    values = _list(body, key, frame)
+    if not all(type(value) is int and 0 < value <= _MAX_U32 for value in values):
+        raise FrameError(f"{key!r} of frame type {frame.type} holds something that is no number")
+    return tuple(values)
+
+
 def _unpack(form: struct.Struct, frame: Frame, *, exactly: bool) -> tuple[Any, ...]:
     if len(frame.body) < form.size or (exactly and len(frame.body) != form.size):
         raise FrameError(f"the body of frame type {frame.type} has a wrong length")
@@ -298,7 +313,8 @@ def _decode_attached(frame: Frame) -> Attached | AttachRefused:
     if "error" in body:
         error = _one_of(body, "error", frame, get_args(AttachError))
         return AttachRefused(error, _text(body, "message", frame), _optional_text(body, "instance", frame))
-    return Attached(_number(body, "received", frame), _number(body, "sent", frame))
+    opened = None if body.get("open") is None else _numbers(body, "open", frame)
+    return Attached(_number(body, "received", frame), _number(body, "sent", frame), opened)
 
 
 def _decode_client(frame: Frame) -> Client:
@@ -336,6 +352,7 @@ def _decode_detached(frame: Frame) -> Detached:
     return Detached(
         _one_of(body, "reason", frame, get_args(DetachedReason)),
         tuple(_handler(entry, frame) for entry in _list(body, "background", frame)),
+        _numbers(body, "unrun", frame),
     )
 
 
@@ -387,6 +404,17 @@ def _refusal_body(refused: AttachRefused) -> bytes:
     return _json({"error": refused.error, "message": refused.message, **instance})
 
 
+def _attached_body(attached: Attached) -> bytes:
+    unfinished = {} if attached.open is None else {"open": attached.open}
+    return _json({"received": attached.received, "sent": attached.sent, **unfinished})
+
+
+def _detached_body(detached: Detached) -> bytes:
+    background = [_handler_body(handler) for handler in detached.background]
+    unrun = {"unrun": detached.unrun} if detached.unrun else {}
+    return _json({"reason": detached.reason, "background": background, **unrun})
+
+
 def _client_body(client: Client) -> bytes:
     return _CLIENT.pack(client.binary * _BINARY | client.wants_done * _WANTS_DONE, client.n) + client.payload
 
@@ -420,7 +448,7 @@ _DECODERS: dict[int, Callable[[Frame], Message]] = {
 
 _ENCODERS: dict[type, tuple[SessionFrameType, Callable[[Any], bytes]]] = {
     Attach: (SessionFrameType.ATTACH, _attach_body),
-    Attached: (SessionFrameType.ATTACHED, lambda m: _json({"received": m.received, "sent": m.sent})),
+    Attached: (SessionFrameType.ATTACHED, _attached_body),
     AttachRefused: (SessionFrameType.ATTACHED, _refusal_body),
     Client: (SessionFrameType.CLIENT, _client_body),
     Server: (SessionFrameType.SERVER, lambda m: bytes((m.binary * _BINARY,)) + m.payload),
@@ -428,10 +456,7 @@ _ENCODERS: dict[type, tuple[SessionFrameType, Callable[[Any], bytes]]] = {
     Done: (SessionFrameType.DONE, lambda m: _DONE.pack(m.n, OUTCOMES.index(m.outcome))),
     Credit: (SessionFrameType.CREDIT, lambda m: _NUMBER.pack(m.bytes)),
     Detach: (SessionFrameType.DETACH, lambda m: _json({"reason": m.reason})),
-    Detached: (
-        SessionFrameType.DETACHED,
-        lambda m: _json({"reason": m.reason, "background": [_handler_body(handler) for handler in m.background]}),
-    ),
+    Detached: (SessionFrameType.DETACHED, _detached_body),
     Resync: (SessionFrameType.RESYNC, lambda m: _NUMBER.pack(m.n)),
     BackgroundStarted: (
         SessionFrameType.BACKGROUND,

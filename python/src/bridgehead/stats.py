@@ -36,7 +36,7 @@ class Stats:
                 "lagMs": round(lag * 1000, 1),
                 "rss": resident_bytes(),
             }
-            for link in self._sessions.open_links:
+            for link in self._sessions.links:
                 link.send(FrameType.STATS, body)
 
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from engineio import packet  # type: ignore[import-untyped]
 
 from bridgehead import session_frames
+from bridgehead.background import describe
 from bridgehead.link import Link
 from bridgehead.session_frames import (
     BackgroundEnded,
@@ -47,15 +48,11 @@ class Host(Protocol):
 
     def handler(self, name: str) -> Any: ...
 
-    def describe(self, event: Any) -> RunningHandler: ...
-
-    def has_input(self, socket: VirtualSocket) -> None: ...
-
     def waiting_changed(self, difference: int) -> bool: ...
 
     def end_soon(self, socket: VirtualSocket, reason: DetachedReason) -> None: ...
 
-    async def end(self, socket: VirtualSocket, reason: DetachedReason, why: str) -> None: ...
+    async def end(self, socket: VirtualSocket, reason: DetachedReason, why: str | None = None) -> None: ...
 
 
 class VirtualSocket:
@@ -86,7 +83,6 @@ class VirtualSocket:
         "sid",
         "takeover",
         "task",
-        "token",
         "works",
     )
 
@@ -96,14 +92,13 @@ class VirtualSocket:
     upgrading = False
     last_ping = None
 
-    def __init__(self, server: Any, host: Host, link: Link, channel: int, session_id: str, token: str | None) -> None:
+    def __init__(self, server: Any, host: Host, link: Link, channel: int, session_id: str) -> None:
         self.server = server
         self.sid: str = server.generate_id()
         self.host = host
         self.link: Link | None = link
         self.channel = channel
         self.session_id = session_id
-        self.token = token
         self.closing = False
         self.closed = False
         self.is_stopped = False
@@ -214,8 +209,11 @@ class VirtualSocket:
         self._credit += count
         self.pump()
 
-    def drop_waiting(self) -> None:
-        """Nobody takes what waits any more."""
+    def release(self) -> None:
+        """It is over: nobody takes what waits any more."""
+        self.closed = True
+        self.link = None
+        self.inbox = None
         self.host.waiting_changed(-self._waiting_bytes)
         self._waiting, self._waiting_bytes = None, 0
 
@@ -285,11 +283,36 @@ class VirtualSocket:
         if work.wants_done and not self.closed:
             self._queue(0, session_frames.encode(self.channel, Done(work.n, outcome)))
 
+    def forget_work(self, n: int) -> None:
+        """No DONE for this packet."""
+        if self.works is not None:
+            self.works.pop(n, None)
+
+    def open_numbers(self) -> tuple[int, ...]:
+        """The packets whose DONE has still to come."""
+        done = [
+            int.from_bytes(frame[9:13])
+            for _, frame in self._waiting or ()
+            if frame[4] == session_frames.SessionFrameType.DONE
+        ]
+        begun = [n for n, work in (self.works or {}).items() if work.wants_done]
+        waiting = [
+            message.n
+            for message in self.inbox or ()
+            if isinstance(message, Inject | Resync) or (isinstance(message, Client) and message.wants_done)
+        ]
+        return tuple(sorted({*done, *begun, *waiting}))
+
+    def answer_probe(self, answer: Probed) -> None:
+        """The sidecar has asked the client, or cannot any more."""
+        if self.probe is not None and not self.probe.done():
+            self.probe.set_result(answer)
+
     def background_started(self, event: Any, future: Any) -> None:
         """A background handler is about to run."""
         if self.background is None:
             self.background = {}
-        handler = self.host.describe(event)
+        handler = describe(event)
         self.background[future.txid] = (handler, future)
         self._tell(BackgroundStarted(future.txid, handler))
         future.add_done_callback(self._background_ended)

@@ -29,6 +29,22 @@ def enter(work: Work) -> None:
     _current.set(work)
 
 
+def track_handlers(sio: Any) -> None:
+    """With `async_handlers` (reflex 0.9) Socket.IO runs each handler in a task: it belongs to the packet too."""
+    original = sio.start_background_task
+    handle = sio._handle_event_internal
+
+    def start_background_task(target: Any, *args: Any, **kwargs: Any) -> Any:
+        task = original(target, *args, **kwargs)
+        begun = delivering()
+        if begun is not None and target == handle:
+            begun.hold()
+            task.add_done_callback(lambda _: begun.release())
+        return task
+
+    sio.start_background_task = start_background_task
+
+
 class Work:
     """One packet, number `n` of its session. With `n` 0: what background handlers make, which nobody waits for."""
 

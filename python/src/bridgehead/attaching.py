@@ -1,0 +1,89 @@
+"""How a session comes to this worker: anew, back after a lost link, or from a client whose connection may be dead."""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.parse
+from typing import TYPE_CHECKING
+
+from bridgehead import counters, session_frames
+from bridgehead.link import Link
+from bridgehead.session_frames import Attach, Attached, AttachRefused, Probe, Probed
+from bridgehead.virtual_environ import make_environ
+from bridgehead.virtual_socket import VirtualSocket
+
+if TYPE_CHECKING:
+    from bridgehead.virtual_sessions import VirtualSessions
+
+PROBE_SECONDS = 2.5
+
+
+async def attach(
+    sessions: VirtualSessions, link: Link, channel: int, request: Attach
+) -> tuple[Attached | AttachRefused, VirtualSocket | None]:
+    """Make the session, or say why not."""
+    if sessions.is_draining:
+        return AttachRefused("draining", "this worker is about to stop"), None
+    token = _token_in(request.target)
+    takeover, kept = request.takeover, tuple[str, ...]()
+    if token is not None and takeover:
+        # Whoever says so knows that the former session is over.
+        if (holder := sessions.holder(token)) is not None:
+            await sessions.end(holder, "takeover")
+    elif token is not None and not request.force:
+        owner = await sessions.tokens.owner(token)
+        if owner == "here" and (holder := sessions.holder(token)) is not None:
+            probed = await _probe(holder)
+            if not probed.alive:
+                takeover, kept = True, probed.kept
+                await sessions.end(holder, "takeover")
+        elif owner == "stale":
+            takeover = True
+        elif owner not in ("here", "nobody"):
+            return AttachRefused("elsewhere", "another worker has this token", owner), None
+    socket = VirtualSocket(sessions.eio, sessions, link, channel, request.session)
+    socket.takeover, socket.kept = takeover, kept
+    environ = await make_environ(request)
+    sessions.eio.sockets[socket.sid] = socket
+    try:
+        accepted = await sessions.eio._trigger_event("connect", socket.sid, environ, run_async=False)
+    except BaseException:
+        sessions.eio.sockets.pop(socket.sid, None)
+        raise
+    if accepted is not None and accepted is not True:
+        sessions.eio.sockets.pop(socket.sid, None)
+        return AttachRefused("failed", "the app refused the connection"), None
+    counters.add("session.attached")
+    return Attached(), socket
+
+
+def resume(
+    sessions: VirtualSessions, link: Link, channel: int, request: Attach
+) -> tuple[Attached | AttachRefused, VirtualSocket | None]:
+    """Bind a session that lost its link to the next one of the same sidecar."""
+    socket = sessions.take_lost(link.sidecar, request.session)
+    if socket is None:
+        return AttachRefused("unknown", "this worker has no such session"), None
+    sent = socket.rebind(link, channel)
+    counters.add("session.resumed")
+    return Attached(socket.received, sent, socket.open_numbers()), socket
+
+
+async def _probe(holder: VirtualSocket) -> Probed:
+    """Whether the client of this session lives; at most 2.5 s."""
+    if holder.link is None:
+        return Probed(alive=False)
+    if holder.probe is None or holder.probe.done():
+        holder.probe = asyncio.get_running_loop().create_future()
+        holder.link.write(session_frames.encode(holder.channel, Probe()))
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            return await asyncio.shield(holder.probe)
+    except TimeoutError:
+        return Probed(alive=False)
+
+
+def _token_in(target: str) -> str | None:
+    # As Reflex reads it.
+    tokens = urllib.parse.parse_qs(target.partition("?")[2]).get("token", [])
+    return tokens[0] if tokens else None
