@@ -32,11 +32,21 @@ export const tierRule = z
       description: 'Who may run the handler: `required`, `staff`, or `{ permission: "app_label.codename" }`.',
       reload: true,
     }),
+    retry: key(z.enum(['safe']).optional(), {
+      description:
+        '`safe`: the handler may run twice. Its events are then repeated where a worker crashed on them; others are told to the client.',
+      reload: true,
+    }),
   })
-  .refine((rule) => has(rule, 'tier') || has(rule, 'login'), {
+  .refine((rule) => has(rule, 'tier') || has(rule, 'login') || has(rule, 'retry'), {
     ...always,
-    message: 'has neither tier nor login and would do nothing',
-    params: { remedy: 'Add a tier or a login, or remove the rule.' },
+    message: 'has neither tier, login nor retry and would do nothing',
+    params: { remedy: 'Add a tier, a login or retry, or remove the rule.' },
+  })
+  .refine((rule) => !(has(rule, 'path') && has(rule, 'retry')), {
+    ...always,
+    message: 'has retry beside a path, by which only tiers are raised',
+    params: { remedy: 'Put retry into a rule without path.' },
   })
   .refine((rule) => !(has(rule, 'path') && has(rule, 'login') && !has(rule, 'state') && !has(rule, 'handler')), {
     ...always,

@@ -38,9 +38,9 @@ const tiers = z.strictObject({
     reload: true,
   }),
   shadow: key(z.boolean().default(false), {
-    description: 'Decide and report, change nothing.',
+    description:
+      'Decide and report, change nothing: events are forwarded as they come, nobody is refused, and `bridgehead doctor` tells what the rules would have done.',
     reload: true,
-    planned: 'records which tier would have applied',
   }),
 });
 
@@ -250,7 +250,6 @@ export const configSchema = z.strictObject({
       }),
       sessions: key(z.boolean().default(true), {
         description: 'Carry sessions over links. `false`: links carry control alone.',
-        planned: 'carries sessions over links',
       }),
     })
     .prefault({}),
@@ -283,7 +282,6 @@ export const configSchema = z.strictObject({
   sessionRetention: key(z.number().min(0).max(3600).default(30), {
     description: 'How long a session outlives an abnormal loss of its connection.',
     unit: 'seconds',
-    planned: 'keeps lost sessions',
   }),
   shutdownDelay: key(z.number().min(0).max(3600).default(0), {
     description: 'Between "not ready" and closing, so that balancers notice.',

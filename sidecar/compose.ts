@@ -5,6 +5,9 @@ import { formatAddress } from '../config/values.ts';
 import { linkServer } from '../src/adapters/link/link-server.ts';
 import { directUpstream } from '../src/adapters/upstream/direct-upstream.ts';
 import { BackendPool } from '../src/core/backends/backend-pool.ts';
+import { ShadowReports } from '../src/core/tiers/shadow-reports.ts';
+import { LinkedWorkers } from '../src/core/links/linked-workers.ts';
+import { SessionSource } from '../src/core/links/session-source.ts';
 import { Gateway, type GatewayParts, type GatewaySettings } from '../src/core/gateway/gateway.ts';
 import type { SharedBudget } from '../src/ports/budget.ts';
 import { KeyedLimits } from '../src/core/limits/keyed-limits.ts';
@@ -15,6 +18,7 @@ import type { Metrics } from '../src/ports/metrics.ts';
 import type { DependencyHealth, Operator, Stats } from '../src/ports/operator.ts';
 import { keyring } from '../src/protocol/keys.ts';
 import { opened } from './opened.ts';
+import { doctorFacts } from './compose-doctor.ts';
 import { composeSource, permissionsOf } from './compose-source.ts';
 import { composeUsers } from './compose-users.ts';
 import { loadTransport } from './transport.ts';
@@ -69,7 +73,11 @@ export async function compose(config: Config, parts: ComposeParts): Promise<Runn
     },
   });
   const state = { accepting: false };
-  const ready = (): boolean => state.accepting && pool.backends.some((backend) => backend.state === 'up');
+  const workers = new LinkedWorkers(parts);
+  const ready = (): boolean =>
+    state.accepting && (workers.any || pool.backends.some((backend) => backend.state === 'up'));
+  const linkedParts = { workers, namespace: config.namespace, clock, metrics, wait: poolOptions.wait };
+  const channels = new SessionSource(pool, links !== undefined && config.link.sessions ? linkedParts : undefined);
   const gateway = new Gateway(
     {
       eventPath: config.eventPath,
@@ -82,6 +90,8 @@ export async function compose(config: Config, parts: ComposeParts): Promise<Runn
     gatewaySettings(config),
     {
       pool,
+      channels,
+      linkedPayload: () => workers.maxPayload,
       trusts: proxyAddr.compile([...config.trustedProxies]),
       clock,
       logger,
@@ -93,11 +103,17 @@ export async function compose(config: Config, parts: ComposeParts): Promise<Runn
     },
   );
   links?.setRules(rulesMessage(config));
+  const reports = new ShadowReports(metrics);
+  let current = config;
   if (links !== undefined) {
     links.listener = {
-      workers: () => gateway.workersChanged(links.workers),
+      workers: () => {
+        gateway.workersChanged(links.workers);
+        workers.update(links.workers);
+      },
       session: (token, cookie) => gateway.sessionChanged(token, cookie),
       invalidated: (what) => users.invalidate(what),
+      reported: (worker, report) => reports.report(worker, report),
     };
   }
 
@@ -143,6 +159,7 @@ export async function compose(config: Config, parts: ComposeParts): Promise<Runn
       ready,
       health,
       stats,
+      doctor: () => doctorFacts(current, links?.workers ?? [], reports),
       sessions: (limit) => gateway.summaries(limit),
       closeSession: (id, reason) => gateway.closeSession(id, reason),
       drain: parts.onDrainRequested,
@@ -153,7 +170,11 @@ export async function compose(config: Config, parts: ComposeParts): Promise<Runn
     },
     reload(next) {
       gateway.configure(gatewaySettings(next));
-      links?.setRules(rulesMessage(next));
+      const message = rulesMessage(next);
+      const changed = JSON.stringify(message) !== JSON.stringify(rulesMessage(current));
+      if (changed) reports.forget(new Set(links?.workers.map(({ manifest }) => manifest.instance)));
+      current = next;
+      links?.setRules(message);
     },
     unready() {
       state.accepting = false;

@@ -3,6 +3,7 @@
  * core uses them, adapters fill them, and each has one conformance suite in test/conformance.
  */
 export * from './clock.ts';
+export * from './doctor.ts';
 export * from './logger.ts';
 export * from './metrics.ts';
 export * from './operator.ts';

@@ -1,4 +1,5 @@
 import type { Manifest } from '../protocol/manifest.ts';
+import type { ShadowReport } from '../protocol/shadow-report.ts';
 import type { AuthSource, Invalidation } from './auth.ts';
 import type { TierMode, TierRule } from './tiers.ts';
 import type { AttachRequest, VirtualSession, VirtualSink } from './virtual-session.ts';
@@ -44,6 +45,8 @@ export interface LinkEvents {
   /** A handler logged the tab of this token hash in (`cookie`: its new session cookie) or out (null). */
   session(token: string, cookie: string | null): void;
   invalidated(what: Invalidation): void;
+  /** A worker, by its instance, tells what it saw in shadow mode. */
+  reported(worker: string, report: ShadowReport): void;
 }
 
 /** The listener that workers dial; as a source of users it asks one of them. */

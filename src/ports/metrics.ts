@@ -44,6 +44,10 @@ export interface HandlerMeter {
   event(tier: Tier | 'worker'): void;
   /** Seconds from the event's arrival to the first update of its session after it. */
   firstUpdate(seconds: number): void;
+  /** In shadow mode: so many events would have got this tier. */
+  shadow(tier: Tier, events: number): void;
+  /** In shadow mode: so many events would have been wrong in the tier of the rules. */
+  shadowWrong(events: number): void;
 }
 
 /** Where the core counts. Implementations MUST be cheap (no I/O) and MUST NOT throw. */
@@ -70,4 +74,6 @@ export interface Metrics {
   /** Where the user of an event was found. */
   authLookup(where: 'memory' | 'redis' | 'source' | 'unavailable'): void;
   linkState(event: 'up' | 'down' | 'refused'): void;
+  /** A linked session changed its worker, or its link: `drained` in order, `crashed` without, `resumed` the same worker. */
+  sessionMoved(how: 'drained' | 'crashed' | 'resumed'): void;
 }

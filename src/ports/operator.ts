@@ -1,4 +1,5 @@
 import type { Invalidation } from './auth.ts';
+import type { DoctorFacts } from './doctor.ts';
 import type { SessionCloseReason } from './metrics.ts';
 
 /** The state of something Bridgehead depends on. `detail` never holds a secret. */
@@ -50,6 +51,8 @@ export interface Operator {
   ready(): boolean;
   health(): readonly DependencyHealth[];
   stats(): Stats;
+  /** What the rules do, or would do. */
+  doctor(): DoctorFacts;
   /** At most `limit` sessions, newest first. */
   sessions(limit: number): readonly SessionSummary[];
   /** False where no session has this id. */

@@ -14,6 +14,8 @@ export interface TierRule {
   readonly path?: string | undefined;
   readonly tier?: Tier | undefined;
   readonly login?: Access | undefined;
+  /** `safe`: the handler may run twice, so its events are repeated where a worker crashed on them. */
+  readonly retry?: 'safe' | undefined;
 }
 
 export type TierMode = 'inherit' | 'full' | 'smart' | 'none';

@@ -15,6 +15,8 @@ class HandlerFigures implements HandlerMeter {
   auth_only = 0;
   full = 0;
   worker = 0;
+  readonly shadowed: Record<Tier, number> = { none: 0, auth_only: 0, full: 0 };
+  wrong = 0;
   readonly firstUpdates = new Durations();
   readonly state: string;
   readonly handler: string;
@@ -30,6 +32,14 @@ class HandlerFigures implements HandlerMeter {
 
   firstUpdate(seconds: number): void {
     this.firstUpdates.observe(seconds);
+  }
+
+  shadow(tier: Tier, events: number): void {
+    this.shadowed[tier] += events;
+  }
+
+  shadowWrong(events: number): void {
+    this.wrong += events;
   }
 }
 
@@ -81,6 +91,7 @@ export class Figures implements Metrics {
   readonly uploads = new Tally({ ok: 0, refused: 0, aborted: 0, upstream_error: 0 });
   readonly connects = new Tally({ ok: 0, failed: 0 });
   readonly links = new Tally({ up: 0, down: 0, refused: 0 });
+  readonly moves = new Tally({ drained: 0, crashed: 0, resumed: 0 });
   readonly accessRefusals = new Tally({ login: 0, forbidden: 0, unknown: 0 });
   readonly authLookups = new Tally({ memory: 0, redis: 0, source: 0, unavailable: 0 });
   readonly connectDurations = new Durations();
@@ -161,6 +172,10 @@ export class Figures implements Metrics {
 
   linkState(event: 'up' | 'down' | 'refused'): void {
     this.links.add(event);
+  }
+
+  sessionMoved(how: 'drained' | 'crashed' | 'resumed'): void {
+    this.moves.add(how);
   }
 
   snapshot(): MetricsSnapshot {

@@ -1,5 +1,6 @@
 import { collectDefaultMetrics, type Metric, Registry } from 'prom-client';
 import type { Metrics } from '../../ports/index.ts';
+import { TIERS } from '../../protocol/tier.ts';
 import { BOUNDS, type Durations } from './durations.ts';
 import { EVENT_TIERS, Figures, type MetricsSnapshot, type Tally } from './figures.ts';
 
@@ -45,6 +46,7 @@ export function prometheusMetrics(options: PrometheusOptions = {}): PrometheusMe
     register.registerMetric({ ...facts, get, reset: () => undefined } as unknown as Metric);
   };
   exposeEvents(figures, expose, prefix);
+  exposeShadow(figures, expose);
   exposeSessions(figures, expose);
   exposeTraffic(figures, expose, prefix);
   return Object.assign(figures, { register, text: () => register.metrics() });
@@ -95,6 +97,26 @@ function exposeEvents(figures: Figures, expose: Expose, prefix: string): void {
   );
 }
 
+function exposeShadow(figures: Figures, expose: Expose): void {
+  expose(
+    'counter',
+    'shadow_events_total',
+    'Events seen in shadow mode, by the tier that the rules would have given.',
+    () =>
+      [...figures.handlers.values()].flatMap(({ state, handler, shadowed }) =>
+        TIERS.filter((tier) => shadowed[tier] > 0).map((tier) => ({
+          labels: { state, handler, tier },
+          value: shadowed[tier],
+        })),
+      ),
+  );
+  expose('counter', 'shadow_wrong_total', 'Events that the tier of the rules would have got wrong.', () =>
+    [...figures.handlers.values()]
+      .filter(({ wrong }) => wrong > 0)
+      .map(({ state, handler, wrong }) => ({ labels: { state, handler }, value: wrong })),
+  );
+}
+
 function exposeSessions(figures: Figures, expose: Expose): void {
   expose(
     'gauge',
@@ -130,6 +152,12 @@ function exposeTraffic(figures: Figures, expose: Expose, prefix: string): void {
     tally('verdict', figures.accessRefusals),
   );
   expose('counter', 'auth_lookups_total', 'Where the users of events were found.', tally('where', figures.authLookups));
+  expose(
+    'counter',
+    'session_moves_total',
+    'Linked sessions that changed their worker or link.',
+    tally('how', figures.moves),
+  );
   expose('counter', 'link_events_total', 'Links proved, lost and refused.', tally('event', figures.links));
   expose(
     'gauge',

@@ -15,6 +15,7 @@ import { refuseUpgrade, respondError } from '../http/respond.ts';
 import { ConnectWatch } from '../relay/connect-watch.ts';
 import { QueueBudget } from '../relay/inbound-queue.ts';
 import type { RelayContext, SessionLimits } from '../relay/relay-context.ts';
+import type { ChannelSource } from '../relay/session-channel.ts';
 import { UserSessions } from '../limits/user-sessions.ts';
 import { Admission } from './admission.ts';
 import { EventEndpoint } from './event-endpoint.ts';
@@ -53,7 +54,12 @@ export interface GatewaySettings extends KnowledgeOptions {
 }
 
 export interface GatewayParts {
+  /** Where requests go. */
   readonly pool: BackendPool;
+  /** Where sessions go. */
+  readonly channels: ChannelSource;
+  /** The smallest message that a linked worker takes at most; Infinity where there is none. */
+  readonly linkedPayload: () => number;
   readonly trusts: TrustsProxy;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -224,7 +230,7 @@ export class Gateway implements TransportHandler {
 
   #relayContext(): RelayContext {
     const { namespace, payloadBytes, retention } = this.#options;
-    const { pool, clock, metrics } = this.#parts;
+    const { pool, channels, linkedPayload, clock, metrics } = this.#parts;
     const knowledge = this.#knowledge;
     const settings = (): GatewaySettings => this.#settings;
     return {
@@ -233,14 +239,14 @@ export class Gateway implements TransportHandler {
       budget: this.#budget,
       shared: this.#parts.sharedLimits,
       userSessions: new UserSessions(() => settings().limits.sessionsPerUser),
-      channels: pool,
+      channels,
       connectWatch: new ConnectWatch(namespace),
       retention,
       renamed: (session, token) => this.#registry.rename(session, token),
       clock,
       metrics,
       get maxPayload() {
-        return Math.min(payloadBytes, pool.maxPayload);
+        return Math.min(payloadBytes, pool.maxPayload, linkedPayload());
       },
       get limits() {
         return settings().limits;

@@ -16,7 +16,7 @@ import type { Waiting } from './inbound-queue.ts';
 import { KeptMessages, type KeptMessage } from './kept-messages.ts';
 import { LatencyWatch } from './latency-watch.ts';
 import type { RelayContext } from './relay-context.ts';
-import type { SessionChannel, SessionChannelSink, TokenClaim } from './session-channel.ts';
+import type { ProbeAnswer, SessionChannel, SessionChannelSink, TokenClaim } from './session-channel.ts';
 
 /** A client that opens a transport and says nothing is closed; Reflex opens it up to 10 s early. Milliseconds. */
 export const CONNECT_TIMEOUT = 45_000;
@@ -91,9 +91,10 @@ export class RelaySession implements EngineSink, CountedSession {
 
   /**
    * Something is still on its way to the worker or the client, or a handler may still be at work. What waits for a worker that
-   * is away, or for a poll that may never come, is nothing to wait for: the client comes back with it.
+   * is away, or for a poll that may never come, is nothing to wait for: the client comes back with it. Nor is a client that is away.
    */
   get busy(): boolean {
+    if (this.#kept !== undefined) return false;
     const channel = this.#channel;
     const work = channel?.work ?? 'away';
     if (work === 'busy') return true;
@@ -191,6 +192,7 @@ export class RelaySession implements EngineSink, CountedSession {
       drained: () => this.#inbound.flush(),
       returned: (items) => this.#inbound.returned(items),
       interrupted: (events) => this.#interrupted(events),
+      probe: () => this.#probed(),
       ended: (reason) => this.#channelEnded(reason),
     };
   }
@@ -210,6 +212,15 @@ export class RelaySession implements EngineSink, CountedSession {
     const text =
       'The server was interrupted. Your last action may not have been carried out: please look before you repeat it.';
     this.#toast('bridgehead-interrupted', 'warning', text);
+  }
+
+  /** The tab has come back to another sidecar, or lives twice. The worker ends this session where it does not live. */
+  async #probed(): Promise<ProbeAnswer> {
+    if (this.#kept === undefined && (await this.engine.probe(PROBE_TIMEOUT))) return { alive: true, kept: [] };
+    if (this.#kept === undefined && !this.#ended) this.#keep('replaced');
+    this.engine.close('replaced', CloseCode.goingAway);
+    const kept = this.#kept?.messages.take() ?? [];
+    return { alive: false, kept: kept.filter(({ binary }) => !binary).map(({ frame }) => frame.toString()) };
   }
 
   #toast(id: string, level: 'error' | 'warning', text: string): void {

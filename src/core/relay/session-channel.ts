@@ -14,7 +14,15 @@ export interface SessionChannelSink {
   returned(items: readonly Waiting[]): void;
   /** So many events may have run or not, and will not be repeated: the client must be told. */
   interrupted(events: number): void;
+  /** Somebody else came to the worker with this token: does the client live? If not, what it has missed goes to the other. */
+  probe(): Promise<ProbeAnswer>;
   ended(reason: ChannelEnd | 'slow' | 'no_worker'): void;
+}
+
+/** `kept`: texts with their leading `4`. */
+export interface ProbeAnswer {
+  readonly alive: boolean;
+  readonly kept: readonly string[];
 }
 
 /** One session's way to a worker, whatever carries it. */

@@ -22,6 +22,8 @@ export interface Decision {
   readonly source: TierSource;
   /** What the rules ask of the user, all of it. */
   readonly access: readonly Access[];
+  /** A rule says that it may run twice. */
+  readonly retry: boolean;
   readonly meter: HandlerMeter;
 }
 
@@ -32,6 +34,7 @@ interface NamedHandler {
   readonly upload: boolean;
   readonly base: { readonly tier: Tier | 'worker'; readonly source: TierSource };
   readonly access: readonly Access[];
+  readonly retry: boolean;
   readonly withPath: RuleMatch['withPath'];
   readonly meter: HandlerMeter;
 }
@@ -46,7 +49,7 @@ const OTHER = 'other';
 export interface TierResolverParts {
   readonly options: TierOptions;
   /** undefined: no linked worker told of itself. */
-  readonly manifest: Manifest | undefined;
+  readonly manifest: Pick<Manifest, 'mode' | 'resolver' | 'states'> | undefined;
   readonly metrics: Metrics;
   readonly logger: Logger;
 }
@@ -69,7 +72,8 @@ export class TierResolver {
     const resolved = resolve === undefined ? undefined : this.#resolve(resolve, named, event, session);
     const source = resolved === undefined ? named.base.source : 'resolve';
     const tier = this.#raise(resolved ?? named.base.tier, named, event.path);
-    return { tier, source, access: accessOn(named, event.path), meter: named.meter };
+    const { retry, meter } = named;
+    return { tier, source, access: accessOn(named, event.path), retry, meter };
   }
 
   #raise(tier: Tier | 'worker', named: NamedHandler, path: string): Tier | 'worker' {
@@ -133,6 +137,7 @@ export class TierResolver {
       upload: name.toLowerCase().includes('upload'),
       base: first?.tier === undefined ? this.#withoutRule(state) : { tier: first.tier, source: 'rule' },
       access: first?.login === undefined ? [] : [first.login],
+      retry: first?.retry === 'safe',
       withPath,
       meter: known ? this.#parts.metrics.handler(stateClass, handler) : this.#parts.metrics.handler(OTHER, OTHER),
     };

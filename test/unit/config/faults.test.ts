@@ -91,7 +91,7 @@ trustedProxies: [10.0.0.0/33]
   it.each([
     ['tiers: { rules: [{ path: /a, login: required }] }', 'tiers.rules[0]', /guards by path alone/],
     ['tiers: { rules: [{ path: /a, login: required, tier: nope }] }', 'tiers.rules[0]', /guards by path alone/],
-    ['tiers: { rules: [{ state: a }] }', 'tiers.rules[0]', /neither tier nor login/],
+    ['tiers: { rules: [{ state: a }] }', 'tiers.rules[0]', /neither tier, login nor retry/],
     [
       'tiers: { rules: [{ state: a, login: { permission: nodot } }] }',
       'tiers.rules[0].login.permission',

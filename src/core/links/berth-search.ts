@@ -1,0 +1,68 @@
+import type { Clock, Timer } from '../../ports/clock.ts';
+import type { ClientToken } from '../../protocol/brand.ts';
+import type { Berth } from './berth.ts';
+import type { LinkedWorkers } from './linked-workers.ts';
+import type { Slot } from './slots.ts';
+
+/** A worker that failed a session is asked again after so many milliseconds, where there is no other. */
+const RETRY = 500;
+
+/** Looks for a worker that takes a session, and waits for its turn there. One search at a time; a new one ends the one before. */
+export class BerthSearch {
+  readonly #workers: LinkedWorkers;
+  readonly #clock: Clock;
+  readonly #onTurn: (berth: Berth, slot: Slot) => void;
+  #timer: Timer | undefined;
+  #forgetChange: (() => void) | undefined;
+  #leaveLine: (() => void) | undefined;
+
+  /** `onTurn` gets an open berth and a place to attach there. */
+  constructor(workers: LinkedWorkers, clock: Clock, onTurn: (berth: Berth, slot: Slot) => void) {
+    this.#workers = workers;
+    this.#clock = clock;
+    this.#onTurn = onTurn;
+  }
+
+  /** Any worker, the token's own first; `avoid` only where there is no other, and after a while. */
+  any(token: ClientToken, build: string | undefined, avoid?: Berth): void {
+    this.stop();
+    const again = (): void => this.any(token, build);
+    const berth = this.#workers.choose(token, build, avoid);
+    if (berth !== undefined) return this.at(berth, again);
+    this.#forgetChange = this.#workers.onceChanged(again);
+    if (avoid?.open === true) this.#timer = this.#clock.setTimeout(again, RETRY);
+  }
+
+  /** This worker; `otherwise` where it goes before the turn comes. */
+  at(berth: Berth, otherwise: () => void): void {
+    this.stop();
+    const turn = (slot: Slot): void => {
+      this.#leaveLine = undefined;
+      if (berth.open) return this.#onTurn(berth, slot);
+      slot.release();
+      otherwise();
+    };
+    const slot = berth.attaches.take();
+    if (slot !== undefined) return turn(slot);
+    this.#leaveLine = () => berth.attaches.leave(turn);
+    berth.attaches.wait(turn);
+  }
+
+  /** This worker as soon as it is linked again; `otherwise` after so many milliseconds. */
+  returnOf(berth: Berth, milliseconds: number, otherwise: () => void): void {
+    this.stop();
+    const look = (): void => {
+      if (!berth.open) this.#forgetChange = this.#workers.onceChanged(look);
+      else this.at(berth, otherwise);
+    };
+    look();
+    if (this.#forgetChange !== undefined) this.#timer = this.#clock.setTimeout(otherwise, milliseconds);
+  }
+
+  stop(): void {
+    this.#timer?.cancel();
+    this.#forgetChange?.();
+    this.#leaveLine?.();
+    this.#timer = this.#forgetChange = this.#leaveLine = undefined;
+  }
+}

@@ -1,0 +1,457 @@
+import { randomUUID } from 'node:crypto';
+import type { Clock, Timer } from '../../ports/clock.ts';
+import type { Metrics } from '../../ports/metrics.ts';
+import type { Headers, SendResult } from '../../ports/transport.ts';
+import type {
+  AttachAnswer,
+  BackgroundHandler,
+  HandlerCall,
+  VirtualEnd,
+  VirtualSession,
+} from '../../ports/virtual-session.ts';
+import { SocketPacket } from '../../protocol/socket-io.ts';
+import type { ClientInfo } from '../relay/client-info.ts';
+import type { Waiting } from '../relay/inbound-queue.ts';
+import type { SessionChannel, SessionChannelSink, TokenClaim } from '../relay/session-channel.ts';
+import type { Decision } from '../tiers/tier-resolver.ts';
+import { Attachment, type AttachmentEvents } from './attachment.ts';
+import type { Berth } from './berth.ts';
+import { BerthSearch } from './berth-search.ts';
+import { Connects } from './connects.ts';
+import { InFlight, type Aftermath } from './in-flight.ts';
+import type { LinkedWorkers } from './linked-workers.ts';
+import type { Slot } from './slots.ts';
+
+export interface LinkedChannelParts {
+  readonly workers: LinkedWorkers;
+  readonly namespace: string;
+  readonly clock: Clock;
+  readonly metrics: Metrics;
+  /** How long packets wait for a worker. Milliseconds. */
+  readonly wait: number;
+}
+
+/** A worker whose link is lost may be back within this, and knows then what it received. Milliseconds. */
+const RETURN = 500;
+/** How long a worker may take to let go of a session that leaves for good. Milliseconds. */
+const LEAVE = 5_000;
+/** So long before the worker's time is over its unfinished sessions are taken away. Milliseconds. */
+const MARGIN = 1_000;
+
+/**
+ * `placing`: no worker has the session. `attaching`: one was asked. `joining`: the client's namespaces are being connected there again.
+ * `open`: packets pass. `leaving`: the worker stops; what it has is finished, nothing new is given. `returning`: the link is lost, and the
+ * worker may be back. `closing`: the session ends.
+ */
+type State = 'placing' | 'attaching' | 'joining' | 'open' | 'leaving' | 'returning' | 'closing' | 'closed';
+
+/** A session's way to whichever linked worker has it; the session never notices when that changes. */
+export class LinkedChannel implements SessionChannel, AttachmentEvents {
+  readonly #parts: LinkedChannelParts;
+  readonly #client: ClientInfo;
+  readonly #sink: SessionChannelSink;
+  readonly #id = randomUUID();
+  readonly #inFlight = new InFlight();
+  readonly #connects: Connects;
+  readonly #search: BerthSearch;
+  #state: State = 'placing';
+  #attachment: Attachment | undefined;
+  #claim: TokenClaim;
+  #build: string | undefined;
+  /** A place for the next event, for as long as the session is asked whether it has one. */
+  #slot: Slot | undefined;
+  #attachSlot: Slot | undefined;
+  /** The client's own CONNECT is sent again: its page was still loading. */
+  #reconnects = false;
+  /** Background handlers to start again, and whether the browser may have missed something. */
+  #toStart: readonly HandlerCall[] = [];
+  #stale = false;
+  #paused = false;
+  #owed = 0;
+  #timer: Timer | undefined;
+  #deadline: Timer | undefined;
+  #onLeft: (() => void) | undefined;
+  /** What the worker cannot take now stays in the session's queue; what was sent is the link's. */
+  readonly bufferedBytes = 0;
+
+  constructor(client: ClientInfo, sink: SessionChannelSink, claim: TokenClaim, parts: LinkedChannelParts) {
+    this.#client = client;
+    this.#sink = sink;
+    this.#claim = claim;
+    this.#parts = parts;
+    this.#connects = new Connects(parts.namespace);
+    this.#search = new BerthSearch(parts.workers, parts.clock, (berth, slot) => this.#attach(berth, slot));
+    this.#place();
+  }
+
+  get where(): string {
+    return this.#attachment?.berth.instance ?? '';
+  }
+
+  get maxPayload(): number {
+    return this.#attachment?.berth.worker.manifest.maxPayload ?? 0;
+  }
+
+  get work(): SessionChannel['work'] {
+    if (this.#isAway) return 'away';
+    return this.#inFlight.busy ? 'busy' : 'idle';
+  }
+
+  get #isAway(): boolean {
+    return this.#state === 'placing' || this.#state === 'returning';
+  }
+
+  get #session(): VirtualSession | undefined {
+    return this.#attachment?.session;
+  }
+
+  ready(): boolean {
+    const attachment = this.#attachment;
+    if (this.#state !== 'open' || attachment?.session === undefined) {
+      if (this.#isAway) this.#watchDeadline();
+      return false;
+    }
+    if (attachment.session.blocked) return false;
+    if (this.#slot !== undefined || attachment.berth.events.free) return true;
+    attachment.berth.events.wait(this.#granted);
+    return false;
+  }
+
+  send(frame: string | Buffer, binary: boolean, item: Waiting, event: Decision | undefined): SendResult {
+    const session = this.#session;
+    if (session === undefined || this.#state !== 'open') return 'dropped';
+    const isConnect = item.kind === 'packet' && this.#connects.noteClient(item);
+    const isEvent = event !== undefined || isConnect;
+    const slot = isEvent ? (this.#slot ?? this.#attachment?.berth.events.take()) : undefined;
+    if (isEvent) this.#slot = undefined;
+    const number = this.#inFlight.add(item, { isEvent, isConnect, repeatable: event?.retry === true, slot });
+    return session.send(number, frame, binary, isEvent);
+  }
+
+  pause(): void {
+    this.#paused = true;
+  }
+
+  resume(): void {
+    this.#paused = false;
+    if (this.#owed > 0) this.#session?.taken(this.#owed);
+    this.#owed = 0;
+  }
+
+  close(how: 'closed' | 'lost' | 'takeover'): Promise<void> {
+    if (this.#state === 'closed' || this.#state === 'closing') return Promise.resolve();
+    const session = this.#state === 'returning' ? undefined : this.#session;
+    this.#rest();
+    if (session === undefined) {
+      this.#finish();
+      return Promise.resolve();
+    }
+    this.#state = 'closing';
+    return new Promise((resolve) => {
+      this.#onLeft = resolve;
+      this.#timer = this.#parts.clock.setTimeout(() => this.#finish(), LEAVE);
+      session.detach(how);
+    });
+  }
+
+  move(by: number): Promise<void> {
+    if (this.#state === 'closed' || this.#state === 'closing') return Promise.resolve();
+    const { clock } = this.#parts;
+    return new Promise((resolve) => {
+      this.#onLeft = resolve;
+      this.#timer = clock.setTimeout(() => this.#detach(), Math.max(0, by - MARGIN - clock.monotonic()));
+      if (this.#state === 'open') this.#leave();
+    });
+  }
+
+  answered(answer: AttachAnswer): void {
+    if (answer.kind === 'attached') return this.#attached(answer.received, answer.sent);
+    const berth = this.#attachment?.berth;
+    if (this.#state === 'returning') return this.#crashed(true);
+    this.#dropAttachment();
+    if (answer.kind !== 'elsewhere') return this.#place(berth);
+    const holder = this.#parts.workers.byTokens(answer.holder);
+    // Nobody who is linked has it: its worker is gone, and the record is all that is left of it.
+    if (holder === undefined || holder === berth) this.#claim = 'takeover';
+    const next = holder ?? berth;
+    if (next === undefined) this.#place();
+    else this.#search.at(next, () => this.#place());
+  }
+
+  message(frame: Buffer, binary: boolean): void {
+    if (this.#paused) this.#owed += frame.length;
+    else this.#session?.taken(frame.length);
+    switch (binary ? 'pass' : this.#connects.noteWorker(frame)) {
+      case 'connected':
+        this.#sink.message(frame, binary);
+        return this.#restore();
+      case 'pass':
+        return this.#sink.message(frame, binary);
+      case 'joined':
+        return this.#state === 'joining' ? this.#opened() : this.#restore();
+      case 'refused':
+        return this.#end('refused');
+      case 'swallow':
+    }
+  }
+
+  received(number: number): void {
+    this.#inFlight.received(number);
+    this.#detachWhenDone();
+  }
+
+  done(number: number): void {
+    this.#inFlight.done(number);
+    if (!this.#inFlight.connecting) this.#releaseAttach();
+    this.#detachWhenDone();
+  }
+
+  drained(): void {
+    this.#sink.drained();
+  }
+
+  probe(): void {
+    const session = this.#session;
+    void this.#sink.probe().then(({ alive, kept }) => session?.probed(alive, kept));
+  }
+
+  ended(end: VirtualEnd, background: readonly BackgroundHandler[]): void {
+    if (this.#state === 'closing') return this.#finish();
+    switch (end) {
+      case 'slow':
+      case 'closed':
+        return this.#end(end);
+      case 'failed':
+        return this.#end('lost');
+      case 'detached':
+        return this.#departed(background);
+      case 'lost':
+      case 'silent':
+        return this.#cut(end === 'lost');
+    }
+  }
+
+  readonly #granted = (slot: Slot): void => {
+    if (this.#state !== 'open' || this.#slot !== undefined) return slot.release();
+    this.#slot = slot;
+    this.#sink.drained();
+    // Whoever wanted it may have nothing left to send: the next in line gets it. Who has more stands in line again.
+    this.#returnSlot();
+  };
+
+  #place(avoid?: Berth): void {
+    this.#state = 'placing';
+    this.#search.any(this.#client.token, this.#build, avoid);
+  }
+
+  #attach(berth: Berth, slot: Slot): void {
+    const before = this.#state === 'returning' ? this.#attachment : undefined;
+    if (before === undefined) this.#state = 'attaching';
+    this.#attachSlot = slot;
+    const attachment = new Attachment(berth, this, before);
+    this.#attachment = attachment;
+    const { target, headers, protocols } = this.#client.request;
+    attachment.session = berth.worker.attach(
+      {
+        session: this.#id,
+        target,
+        headers: pairsOf(headers),
+        client: this.#client.address,
+        protocol: protocols[0],
+        takeover: this.#claim === 'takeover',
+        force: this.#claim === 'shared',
+        resume: before === undefined ? undefined : { seen: before.seen },
+      },
+      attachment,
+    );
+  }
+
+  #attached(received: number, sent: number): void {
+    const attachment = this.#attachment;
+    if (attachment === undefined) return;
+    if (this.#state === 'returning') return this.#returned(received, sent > attachment.seen);
+    this.#inFlight.reset();
+    const { berth, session } = attachment;
+    this.#build = berth.worker.manifest.build;
+    this.#parts.workers.remember(this.#client.token, berth);
+    const packets = this.#connects.again(this.#reconnects);
+    this.#reconnects = false;
+    if (packets.length === 0) return this.#opened();
+    this.#state = 'joining';
+    for (const packet of packets) session?.send(this.#inFlight.number(), packet, false, true);
+  }
+
+  /** The worker kept the session while its link was away. */
+  #returned(received: number, missed: boolean): void {
+    this.#stale ||= missed;
+    this.#toStart = [];
+    const again = this.#inFlight.takeUnreceived(received);
+    this.#parts.metrics.sessionMoved('resumed');
+    this.#opened();
+    if (again.length > 0) this.#sink.returned(again);
+  }
+
+  /** The worker has the session. */
+  #opened(): void {
+    this.#state = 'open';
+    this.#claim = 'takeover';
+    this.#timer?.cancel();
+    this.#deadline?.cancel();
+    this.#deadline = undefined;
+    if (!this.#connects.pending) this.#restore();
+    this.#sink.drained();
+    const by = this.#attachment?.berth.worker.drainBy;
+    if (by === undefined) return;
+    if (this.#onLeft === undefined) void this.move(by);
+    else this.#leave();
+  }
+
+  /** Reflex's namespace is connected: what the session had at its worker before is brought back. */
+  #restore(): void {
+    const session = this.#session;
+    for (const handler of this.#toStart) session?.inject(this.#inFlight.number(), handler, true);
+    this.#toStart = [];
+    if (this.#stale) session?.resync(this.#inFlight.number());
+    this.#stale = false;
+    if (!this.#inFlight.connecting) this.#releaseAttach();
+  }
+
+  #leave(): void {
+    this.#state = 'leaving';
+    this.#releaseSlot();
+    this.#detachWhenDone();
+  }
+
+  #detachWhenDone(): void {
+    if (this.#state === 'leaving' && !this.#inFlight.busy) this.#detach();
+  }
+
+  #detach(): void {
+    this.#timer?.cancel();
+    if (this.#state !== 'open' && this.#state !== 'leaving') return;
+    this.#state = 'leaving';
+    this.#session?.detach('move');
+  }
+
+  /** The worker has let go: on to another one. */
+  #departed(background: readonly BackgroundHandler[]): void {
+    const aftermath = this.#inFlight.takeAll(true);
+    this.#stale ||= aftermath.unsure > 0;
+    this.#moveOn('drained', aftermath, background);
+  }
+
+  /** The link is gone. The worker may not be: it is given a moment to come back. */
+  #cut(certain: boolean): void {
+    const attachment = this.#attachment;
+    if (attachment === undefined) return this.#place();
+    const isHeld = this.#state === 'open' || this.#state === 'leaving';
+    this.#rest();
+    this.#state = 'returning';
+    if (isHeld) this.#search.returnOf(attachment.berth, RETURN, () => this.#crashed(certain));
+    else this.#crashed(certain);
+  }
+
+  #crashed(certain: boolean): void {
+    const attachment = this.#attachment;
+    const background = [...(attachment?.running.values() ?? this.#toStart)];
+    const aftermath = this.#inFlight.takeAll(certain);
+    // Handlers that ran may have changed the state without a word reaching the browser.
+    this.#stale ||= !certain || aftermath.unsure > 0 || background.length > 0;
+    if (attachment?.berth.worker.manifest.persistent !== false) return this.#moveOn('crashed', aftermath, background);
+    // The state is gone with its worker: only the client itself can begin anew.
+    if (aftermath.unsure > 0) this.#sink.interrupted(aftermath.unsure);
+    this.#end('lost');
+  }
+
+  #moveOn(how: 'drained' | 'crashed', { again, unsure }: Aftermath, background: readonly BackgroundHandler[]): void {
+    // Where it was asked to take the session back and did not answer in time, it must not keep it.
+    if (this.#state === 'returning') this.#session?.detach('move');
+    this.#rest();
+    this.#dropAttachment();
+    this.#parts.metrics.sessionMoved(how);
+    this.#claim = 'takeover';
+    this.#reconnects = again.some((item) => item.kind === 'packet' && item.header.type === SocketPacket.connect);
+    // A page that loads again starts its own.
+    this.#toStart = this.#reconnects ? [] : background.filter(isCall);
+    this.#left();
+    const lost = unsure + background.filter((handler) => !isCall(handler)).length;
+    if (lost > 0) this.#sink.interrupted(lost);
+    this.#place();
+    if (again.length > 0) this.#sink.returned(again);
+  }
+
+  /** A packet waits and no worker has the session: not for ever. */
+  #watchDeadline(): void {
+    const wait = Math.max(this.#parts.wait, 2 * RETURN);
+    this.#deadline ??= this.#parts.clock.setTimeout(() => this.#end('no_worker'), wait);
+  }
+
+  #end(reason: Parameters<SessionChannelSink['ended']>[0]): void {
+    if (this.#state === 'closed') return;
+    this.#session?.detach('closed');
+    this.#finish();
+    this.#sink.ended(reason);
+  }
+
+  /** Lets go of everything; nothing is heard from now on. */
+  #finish(): void {
+    this.#state = 'closed';
+    this.#rest();
+    this.#dropAttachment();
+    this.#inFlight.takeAll(false);
+    this.#left();
+  }
+
+  #dropAttachment(): void {
+    const attachment = this.#attachment;
+    this.#attachment = undefined;
+    attachment?.abandon();
+    if (attachment !== undefined) this.#parts.workers.left(attachment.berth);
+    this.#releaseAttach();
+  }
+
+  /** Gives up places and waits. */
+  #rest(): void {
+    this.#search.stop();
+    this.#timer?.cancel();
+    this.#deadline?.cancel();
+    this.#deadline = undefined;
+    this.#releaseSlot();
+    this.#releaseAttach();
+  }
+
+  #left(): void {
+    const onLeft = this.#onLeft;
+    this.#onLeft = undefined;
+    onLeft?.();
+  }
+
+  #releaseSlot(): void {
+    this.#attachment?.berth.events.leave(this.#granted);
+    this.#returnSlot();
+  }
+
+  #returnSlot(): void {
+    const slot = this.#slot;
+    this.#slot = undefined;
+    slot?.release();
+  }
+
+  #releaseAttach(): void {
+    const slot = this.#attachSlot;
+    this.#attachSlot = undefined;
+    slot?.release();
+  }
+}
+
+/** Whether it is known well enough to be run again. */
+function isCall(handler: BackgroundHandler): handler is HandlerCall {
+  return handler.payload !== null;
+}
+
+function pairsOf(headers: Headers): [string, string][] {
+  return Object.entries(headers).flatMap(([name, value]): [string, string][] => {
+    if (value === undefined) return [];
+    return typeof value === 'string' ? [[name, value]] : value.map((one): [string, string] => [name, one]);
+  });
+}

@@ -1,0 +1,149 @@
+import { createHash } from 'node:crypto';
+import type { Clock } from '../../ports/clock.ts';
+import type { LinkedWorker } from '../../ports/links.ts';
+import type { Logger } from '../../ports/logger.ts';
+import type { ClientToken } from '../../protocol/brand.ts';
+import { Berth } from './berth.ts';
+
+/** Tokens whose worker is remembered after their sessions ended, so that a client that comes back finds its state. */
+const MAX_TOKENS = 100_000;
+/** Loads that differ by less are the same: several sidecars then choose alike. */
+const SAME_LOAD = 1.1;
+/** Sessions that leave a stopping worker at a time, where there are others to take them. */
+const MOVES = 16;
+
+/** The linked workers that take sessions, and which of them a session gets. */
+export class LinkedWorkers {
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #berths = new Map<string, Berth>();
+  readonly #homes = new Map<ClientToken, string>();
+  readonly #waiting = new Set<() => void>();
+  /** When the last worker that takes sessions left; undefined while there is one. */
+  #bareSince: number | undefined;
+
+  constructor(parts: { clock: Clock; logger: Logger }) {
+    this.#clock = parts.clock;
+    this.#logger = parts.logger;
+    this.#bareSince = parts.clock.monotonic();
+  }
+
+  /** Whether a worker takes sessions now. */
+  get any(): boolean {
+    return [...this.#berths.values()].some((berth) => berth.open);
+  }
+
+  /** Milliseconds since there was one, or since the start; 0 while there is. */
+  get bare(): number {
+    return this.#bareSince === undefined ? 0 : this.#clock.monotonic() - this.#bareSince;
+  }
+
+  /** The smallest message that any worker takes at most, in code points; Infinity where there is none. */
+  get maxPayload(): number {
+    return Math.min(...[...this.#berths.values()].map(({ worker }) => worker.manifest.maxPayload));
+  }
+
+  /** Sessions of each worker. */
+  get sessions(): ReadonlyMap<string, number> {
+    return new Map([...this.#berths.values()].map(({ instance, sessions }) => [instance, sessions.size]));
+  }
+
+  /** The links have changed. */
+  update(workers: readonly LinkedWorker[]): void {
+    const carrying = workers.filter(({ manifest }) => manifest.sessions);
+    const present = new Map(carrying.map((worker) => [worker.manifest.instance, worker]));
+    for (const berth of this.#berths.values()) {
+      if (present.has(berth.instance)) continue;
+      berth.unlinked();
+      this.#forget(berth);
+    }
+    for (const worker of carrying) this.#add(worker);
+    this.#bareSince = this.any ? undefined : (this.#bareSince ?? this.#clock.monotonic());
+    // Who is told may ask to be told again.
+    const waiting = [...this.#waiting];
+    this.#waiting.clear();
+    for (const wake of waiting) wake();
+  }
+
+  /** Calls once when the workers change, unless the returned function is called before. */
+  onceChanged(callback: () => void): () => void {
+    // A function of its own: the same callback may wait twice.
+    const wake = (): void => callback();
+    this.#waiting.add(wake);
+    return () => void this.#waiting.delete(wake);
+  }
+
+  byInstance(instance: string): Berth | undefined {
+    return this.#berths.get(instance);
+  }
+
+  /** The worker that Reflex's token records name so. */
+  byTokens(holder: string): Berth | undefined {
+    return [...this.#berths.values()].find(({ worker, open }) => open && worker.manifest.tokens === holder);
+  }
+
+  /**
+   * Where a session of this token should lie: with the worker that has its state, else with one of the least loaded, of the same build where there is
+   * one. undefined: nowhere now.
+   */
+  choose(token: ClientToken, build: string | undefined, avoid: Berth | undefined): Berth | undefined {
+    const open = [...this.#berths.values()].filter((berth) => berth.open && berth !== avoid);
+    const home = open.find(({ instance }) => instance === this.#homes.get(token));
+    if (home !== undefined && token !== '') return home;
+    const same = open.filter(({ worker }) => worker.manifest.build === build);
+    const candidates = same.length > 0 ? same : open;
+    const anyWarm = candidates.some(({ isWarm }) => isWarm);
+    const loads = new Map(candidates.map((berth) => [berth, berth.load(anyWarm)]));
+    const least = Math.min(...loads.values());
+    const equal = candidates.filter((berth) => (loads.get(berth) ?? 0) <= least * SAME_LOAD);
+    // Rendezvous hash (Thaler and Ravishankar, 1998).
+    return equal.reduce<{ berth: Berth; rank: string } | undefined>((best, berth) => {
+      const rank = createHash('sha1').update(`${berth.instance}\n${token}`).digest('hex');
+      return best === undefined || rank > best.rank ? { berth, rank } : best;
+    }, undefined)?.berth;
+  }
+
+  /** A session lies there now. */
+  remember(token: ClientToken, berth: Berth): void {
+    if (token === '') return;
+    this.#homes.delete(token);
+    this.#homes.set(token, berth.instance);
+    if (this.#homes.size <= MAX_TOKENS) return;
+    for (const oldest of this.#homes.keys()) {
+      this.#homes.delete(oldest);
+      return;
+    }
+  }
+
+  /** Forgets a worker that has gone once its last session has left it. */
+  left(berth: Berth): void {
+    this.#forget(berth);
+  }
+
+  #forget(berth: Berth): void {
+    if (berth.linked || berth.sessions.size > 0 || this.#berths.get(berth.instance) !== berth) return;
+    this.#berths.delete(berth.instance);
+    berth.close();
+  }
+
+  #add(worker: LinkedWorker): void {
+    const known = this.#berths.get(worker.manifest.instance);
+    const berth = known ?? new Berth(worker, this.#clock);
+    if (known === undefined) this.#berths.set(berth.instance, berth);
+    else if (known.worker !== worker || !known.linked) known.relinked(worker);
+    if (worker.drainBy === undefined || berth.emptying) return;
+    berth.emptying = true;
+    void this.#empty(berth, worker.drainBy);
+  }
+
+  /** A worker is about to stop: its sessions go, a few at a time, so that those that stay are served until their turn. */
+  async #empty(berth: Berth, by: number): Promise<void> {
+    this.#logger.info({ worker: berth.instance, sessions: berth.sessions.size }, 'a worker stops: moving its sessions');
+    const leaving = [...berth.sessions];
+    const lanes = this.any ? MOVES : leaving.length;
+    const next = async (): Promise<void> => {
+      for (let session = leaving.shift(); session !== undefined; session = leaving.shift()) await session.move(by);
+    };
+    await Promise.all(Array.from({ length: lanes }, next));
+  }
+}

@@ -1,0 +1,372 @@
+import { afterEach, describe, expect, it } from 'vitest';
+import type { ConfigInput } from '../../config/schema.ts';
+import type { Clock } from '../../src/ports/clock.ts';
+import { startComposed, type Composed } from '../support/composed.ts';
+import { EngineClient } from '../support/engine-client.ts';
+import { eventually } from '../support/eventually.ts';
+import { LinkWorker, type LinkWorkerSession } from '../support/link-worker.ts';
+import { ManualClock } from '../support/manual-clock.ts';
+
+const SECRET = 'a secret of more than thirty-two bytes, for tests';
+const NAMESPACE = '/_event';
+
+const cleanups: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).toReversed()) await cleanup();
+});
+
+async function start(config: ConfigInput = {}, options: { clock?: Clock } = {}): Promise<Composed> {
+  const own: ConfigInput = { secret: SECRET, backends: ['http://127.0.0.1:9'], auth: { source: 'none' }, ...config };
+  const sidecar = await startComposed(own, options);
+  cleanups.push(() => sidecar.stop());
+  return sidecar;
+}
+
+async function link(
+  sidecar: Composed,
+  instance: string,
+  changes: Readonly<Record<string, unknown>> = {},
+): Promise<LinkWorker> {
+  const worker = await LinkWorker.link(sidecar.running.addresses.link ?? '', SECRET, {
+    instance,
+    tokens: `tokens-of-${instance}`,
+    ...changes,
+  });
+  await eventually(() => sidecar.running.operator.stats().links.map((known) => known.instance)).toContain(instance);
+  return worker;
+}
+
+async function enter(sidecar: Composed, token = 'tab'): Promise<EngineClient> {
+  const client = await EngineClient.open(sidecar.url, { token });
+  cleanups.push(() => client.end());
+  await client.connect();
+  return client;
+}
+
+const event = (n: number, name = 'root.note.save'): string =>
+  `42${NAMESPACE},["event",{"name":"${name}","payload":{"n":${n}},"router_data":{"pathname":"/"}}]`;
+
+/** The numbers in the events a session's worker got. */
+const numbers = (session: LinkWorkerSession): number[] =>
+  session.texts.flatMap((text) => /"n":(\d+)/.exec(text)?.[1] ?? []).map(Number);
+
+const upTo = (count: number): number[] => Array.from({ length: count }, (_, n) => n);
+
+const toasts = (client: EngineClient): string[] => client.messages.filter((text) => text.includes('__toast'));
+
+describe('a session on a link', () => {
+  it('carries both ways, with the handshake as a direct connection has it', async () => {
+    const sidecar = await start();
+    const worker = await link(sidecar, 'one');
+    const client = await EngineClient.open(sidecar.url, {
+      token: 'tab',
+      headers: { Cookie: 'sessionid=abc' },
+      protocols: ['0.10.1'],
+    });
+    cleanups.push(() => client.end());
+    await client.connect();
+    const session = await worker.session();
+    expect(session.request).toMatchObject({ protocol: '0.10.1', takeover: false, force: false });
+    expect(new URL(session.request.target, 'http://worker').searchParams.get('token')).toBe('tab');
+    expect(Object.fromEntries(session.request.headers)).toMatchObject({ cookie: 'sessionid=abc' });
+    for (const n of upTo(20)) client.send(event(n));
+    await eventually(() => numbers(session)).toEqual(upTo(20));
+    session.send(`42${NAMESPACE},["event",{"delta":{"a":NaN}}]`);
+    await client.until(() => client.messages.some((text) => text.includes('NaN')), 'the update');
+    client.send('41/_event,');
+    client.socket.close(1000);
+    expect(await session.untilDetached()).toBe('closed');
+  });
+
+  it('gets to a backend of its own where no worker takes sessions, and to a worker as soon as one does', async () => {
+    const sidecar = await start();
+    const opening = EngineClient.open(sidecar.url, { token: 'early' });
+    const client = await opening;
+    cleanups.push(() => client.end());
+    client.send(`40${NAMESPACE},`);
+    const worker = await link(sidecar, 'late');
+    await client.until(() => client.messages.some((text) => text.startsWith(`0${NAMESPACE},`)), 'CONNECT');
+    expect(worker.open).toBe(1);
+  });
+
+  it('waits in line where a worker has enough to do, one event of each session a turn', async () => {
+    // No event is at work for so long that its place is given away.
+    const sidecar = await start({ limits: { eventsPerSecond: 0 } }, { clock: new ManualClock() });
+    const worker = await link(sidecar, 'one', { capacity: 2 });
+    const busy = await enter(sidecar, 'busy');
+    const other = await enter(sidecar, 'other');
+    worker.finishes = false;
+    const [first, second] = [await worker.session(1), await worker.session(2)];
+    for (const n of upTo(10)) busy.send(event(n));
+    await eventually(() => numbers(first)).toEqual([0, 1]);
+    for (const n of upTo(3)) other.send(event(n));
+    await eventually(() => sidecar.running.operator.sessions(10).every(({ queued }) => queued.upstream > 0)).toBe(true);
+    const finish = async (session: LinkWorkerSession, n: number): Promise<void> => {
+      const packets = session.packets.filter(
+        (packet) => packet.kind === 'client' && String(packet.frame).includes(`"n":${n}}`),
+      );
+      expect(packets).toHaveLength(1);
+      session.done(packets[0]?.n ?? 0);
+    };
+    await finish(first, 0);
+    await eventually(() => numbers(first)).toEqual([0, 1, 2]);
+    await finish(first, 1);
+    await eventually(() => numbers(second)).toEqual([0]);
+    await finish(first, 2);
+    await eventually(() => numbers(first)).toEqual([0, 1, 2, 3]);
+  });
+});
+
+describe('a worker that stops', () => {
+  it('has its sessions moved: what it has is finished, what comes meanwhile waits, nothing is lost or run twice', async () => {
+    const sidecar = await start();
+    const [old, next] = [await link(sidecar, 'old'), await link(sidecar, 'next')];
+    old.finishes = next.finishes = true;
+    const client = await enter(sidecar);
+    const [from, to] = old.open === 1 ? [old, next] : [next, old];
+    from.finishes = false;
+    from.cancelled = [{ name: 'root.note.watch', payload: { every: 1 } }];
+    const session = await from.session();
+    client.send(event(0));
+    await eventually(() => numbers(session)).toEqual([0]);
+    from.drain(10);
+    await eventually(() => sidecar.log()).toContain('a worker stops');
+    for (const n of [1, 2, 3]) client.send(event(n));
+    await eventually(() => sidecar.running.operator.sessions(1)[0]?.queued.upstream ?? 0).toBeGreaterThan(0);
+    expect(session.detached).toBeUndefined();
+    session.send(`42${NAMESPACE},["event",{"delta":{"late":1}}]`);
+    session.done((await session.packet(2)).n);
+    expect(await session.untilDetached()).toBe('move');
+    const moved = await to.session();
+    expect(moved.request).toMatchObject({ takeover: true, session: session.request.session });
+    await eventually(() => numbers(moved)).toEqual([1, 2, 3]);
+    expect(moved.texts[0]).toBe(`40${NAMESPACE},{}`);
+    expect(moved.packets.filter(({ kind }) => kind === 'inject')).toMatchObject([
+      { name: 'root.note.watch', payload: { every: 1 }, background: true },
+    ]);
+    expect(moved.packets.some(({ kind }) => kind === 'resync')).toBe(false);
+    expect(client.messages.filter((text) => text.startsWith(`0${NAMESPACE},`))).toHaveLength(1);
+    expect(client.messages.some((text) => text.includes('"late":1'))).toBe(true);
+    expect(toasts(client)).toEqual([]);
+    expect(client.closed).toBeUndefined();
+    expect(sidecar.metrics.moves.count('drained')).toBe(1);
+  });
+
+  it('keeps its sessions waiting where there is no other, for the one that comes', async () => {
+    const sidecar = await start();
+    const old = await link(sidecar, 'old');
+    const client = await enter(sidecar);
+    old.drain(10);
+    expect(await (await old.session()).untilDetached()).toBe('move');
+    old.leave();
+    client.send(event(7));
+    const next = await link(sidecar, 'next');
+    const session = await next.session();
+    await eventually(() => numbers(session)).toEqual([7]);
+    expect(client.closed).toBeUndefined();
+  });
+});
+
+describe('a worker that is killed', () => {
+  it('leaves its sessions to another: what it had not received is sent again, what it had is told', async () => {
+    const sidecar = await start({
+      tiers: { rules: [{ state: 'shop.note.Note', handler: 'save', tier: 'none' }] },
+    });
+    const [one, two] = [await link(sidecar, 'one'), await link(sidecar, 'two')];
+    const client = await enter(sidecar);
+    const [from, to] = one.open === 1 ? [one, two] : [two, one];
+    const session = await from.session();
+    from.receives = false;
+    session.background('b1', { name: 'root.note.watch', payload: { every: 1 } });
+    session.background('b2', { name: 'root.note.once', payload: {} });
+    session.background('b2', 'ended');
+    for (const n of [0, 1, 2]) client.send(event(n));
+    await eventually(() => numbers(session)).toEqual([0, 1, 2]);
+    session.received(2);
+    from.cut();
+    const moved = await to.session();
+    expect(moved.request.takeover).toBe(true);
+    await eventually(() => numbers(moved)).toEqual([1, 2]);
+    await eventually(() => toasts(client)).toHaveLength(1);
+    expect(toasts(client)[0]).toContain('interrupted');
+    expect(moved.packets.filter(({ kind }) => kind !== 'client')).toMatchObject([
+      { kind: 'inject', name: 'root.note.watch', background: true },
+      { kind: 'resync' },
+    ]);
+    expect(client.closed).toBeUndefined();
+    expect(sidecar.metrics.losses.count('upstream_lost')).toBe(1);
+  });
+
+  it('has events repeated that a rule calls safe, in their order', async () => {
+    const sidecar = await start({ tiers: { rules: [{ state: 'shop.note.Note', retry: 'safe' }] } });
+    const [one, two] = [await link(sidecar, 'one'), await link(sidecar, 'two')];
+    const client = await enter(sidecar);
+    const [from, to] = one.open === 1 ? [one, two] : [two, one];
+    from.finishes = false;
+    for (const n of [0, 1, 2]) client.send(event(n));
+    const session = await from.session();
+    await eventually(() => numbers(session)).toEqual([0, 1, 2]);
+    from.cut();
+    const moved = await to.session();
+    await eventually(() => numbers(moved)).toEqual([0, 1, 2]);
+    expect(toasts(client)).toEqual([]);
+  });
+
+  it('while a page loads leaves the load to another', async () => {
+    const sidecar = await start();
+    const [one, two] = [await link(sidecar, 'one'), await link(sidecar, 'two')];
+    one.receives = two.receives = false;
+    one.connects = two.connects = false;
+    const client = await EngineClient.open(sidecar.url, { token: 'tab' });
+    cleanups.push(() => client.end());
+    client.send(`40${NAMESPACE},{"event":{"name":"root.hydrate","payload":{},"router_data":{}},"state_schema":"s1"}`);
+    await eventually(() => one.sessions.length + two.sessions.length).toBe(1);
+    const [from, to] = one.sessions.length === 1 ? [one, two] : [two, one];
+    const session = await from.session();
+    await eventually(() => session.texts).toHaveLength(1);
+    session.received(1);
+    to.connects = true;
+    from.cut();
+    const moved = await to.session();
+    await eventually(() => moved.texts).toHaveLength(1);
+    expect(moved.texts[0]).toContain('root.hydrate');
+    await client.until(() => client.messages.some((text) => text.startsWith(`0${NAMESPACE},`)), 'CONNECT');
+    expect(moved.packets.some(({ kind }) => kind === 'resync')).toBe(false);
+  });
+
+  it('and whose state is gone with it has its clients begin anew', async () => {
+    const sidecar = await start();
+    const worker = await link(sidecar, 'one', { persistent: false });
+    const client = await enter(sidecar);
+    worker.cut();
+    await client.untilClosed();
+    expect(sidecar.metrics.closed.count('upstream_closed')).toBe(1);
+  });
+
+  it('makes a client wait no longer than upstream.waitSeconds, and tells it', async () => {
+    const sidecar = await start({ upstream: { waitSeconds: 1 } });
+    const worker = await link(sidecar, 'one');
+    const client = await enter(sidecar);
+    worker.cut();
+    client.send(event(1));
+    await client.untilClosed();
+    expect(toasts(client)[0]).toContain('were not carried out');
+    expect(sidecar.metrics.losses.count('upstream_unavailable')).toBe(1);
+  });
+});
+
+describe('a link that is lost while its worker lives', () => {
+  it('is taken up again: the worker tells what it received, and nothing runs twice', async () => {
+    // The worker is back in time, however slow the machine is.
+    const sidecar = await start({}, { clock: new ManualClock() });
+    const other = await link(sidecar, 'other', { capacity: 1_000 });
+    const before = await link(sidecar, 'one', { capacity: 100_000 });
+    const client = await enter(sidecar);
+    expect([before.open, other.open]).toEqual([1, 0]);
+    const session = await before.session();
+    before.receives = false;
+    for (const n of [0, 1, 2]) client.send(event(n));
+    await eventually(() => numbers(session)).toEqual([0, 1, 2]);
+    before.client.end();
+    const again = await LinkWorker.link(sidecar.running.addresses.link ?? '', SECRET, {
+      instance: 'one',
+      tokens: 'tokens-of-one',
+      capacity: 100_000,
+    });
+    again.onAttach = () => ({ kind: 'attached', received: 3, sent: session.sent + 1 });
+    const resumed = await again.session();
+    expect(resumed.request).toMatchObject({ session: session.request.session, resume: true, seen: session.sent });
+    await eventually(() => numbers(resumed)).toEqual([2]);
+    expect(resumed.packets.filter(({ kind }) => kind === 'resync')).toHaveLength(1);
+    expect(other.sessions).toHaveLength(0);
+    expect(toasts(client)).toEqual([]);
+    expect(sidecar.metrics.moves.count('resumed')).toBe(1);
+  });
+});
+
+describe('a token', () => {
+  it('that another worker holds leads there', async () => {
+    const sidecar = await start();
+    const [one, two] = [await link(sidecar, 'one'), await link(sidecar, 'two')];
+    const elsewhere = (holder: string) => () =>
+      ({ kind: 'refused', error: 'elsewhere', instance: holder, message: '' }) as const;
+    one.onAttach = elsewhere('tokens-of-two');
+    await enter(sidecar, 'a');
+    await enter(sidecar, 'b');
+    await enter(sidecar, 'c');
+    expect(two.open).toBe(3);
+  });
+
+  it('whose holder nobody knows any more is taken over', async () => {
+    const sidecar = await start();
+    const worker = await link(sidecar, 'one');
+    worker.onAttach = ({ takeover }) =>
+      takeover
+        ? { kind: 'attached', received: 0, sent: 0 }
+        : { kind: 'refused', error: 'elsewhere', instance: 'tokens-of-a-dead-one', message: '' };
+    await enter(sidecar);
+    expect(worker.sessions.map(({ request }) => request.takeover)).toEqual([false, true]);
+  });
+
+  it('that comes again after its connection was cut takes the session over, with what was said meanwhile', async () => {
+    const sidecar = await start();
+    const worker = await link(sidecar, 'one');
+    const lost = await enter(sidecar);
+    const session = await worker.session();
+    lost.raw.destroy();
+    await eventually(() => sidecar.log()).toBeDefined();
+    await eventually(() => lost.closed).toBeDefined();
+    const said = (n: number): string => `42${NAMESPACE},["event",{"delta":{"said":${n}}}]`;
+    for (const n of upTo(3)) session.send(said(n));
+    const client = await EngineClient.open(sidecar.url, { token: 'tab' });
+    cleanups.push(() => client.end());
+    client.send(`40${NAMESPACE},{"event":{"name":"root.hydrate","payload":{},"router_data":{}}}`);
+    expect(await session.untilDetached()).toBe('takeover');
+    const next = await worker.session(2);
+    expect(next.request).toMatchObject({ takeover: true });
+    await client.until(() => client.messages.some((text) => text.includes('"said":2')), 'what was said');
+    const order = client.messages.map((text) => /"said":(\d)/.exec(text)?.[1] ?? text.slice(0, 1));
+    expect(order).toEqual(['0', '0', '1', '2']);
+  });
+
+  it('that a living client holds is shared, for the worker to say who gets another', async () => {
+    const sidecar = await start();
+    const worker = await link(sidecar, 'one');
+    const first = await enter(sidecar);
+    worker.connects = false;
+    const second = await EngineClient.open(sidecar.url, { token: 'tab' });
+    cleanups.push(() => second.end());
+    second.send(`40${NAMESPACE},`);
+    const session = await worker.session(2);
+    expect(session.request).toMatchObject({ takeover: false, force: true });
+    session.send(`42${NAMESPACE},["new_token","fresh"]`);
+    session.send(`40${NAMESPACE},{"sid":"x"}`);
+    await second.until(() => second.messages.some((text) => text.includes('fresh')), 'new_token');
+    expect(first.closed).toBeUndefined();
+    // The first is the only one of its token again.
+    second.end();
+    worker.connects = true;
+    first.raw.destroy();
+    await eventually(() => first.closed).toBeDefined();
+    await enter(sidecar);
+    expect((await worker.session(3)).request.takeover).toBe(true);
+  });
+
+  it('is held for another sidecar: the worker asks whether its client lives', async () => {
+    const sidecar = await start();
+    const worker = await link(sidecar, 'one');
+    const client = await enter(sidecar);
+    const session = await worker.session();
+    session.probe();
+    await eventually(() => session.probed).toEqual(expect.objectContaining({ alive: true }));
+    client.raw.destroy();
+    await eventually(() => client.closed).toBeDefined();
+    session.send(`42${NAMESPACE},["event",{"delta":{"kept":1}}]`);
+    session.probed = undefined;
+    session.probe();
+    await eventually(() => session.probed).toBeDefined();
+    expect(session.probed).toMatchObject({ alive: false, kept: [`42${NAMESPACE},["event",{"delta":{"kept":1}}]`] });
+    session.end('closed');
+    await eventually(() => sidecar.running.operator.stats().sessions).toBe(0);
+  });
+});
