@@ -1,12 +1,12 @@
 import { io, type Socket } from 'socket.io-client';
 import { afterEach, describe, expect, it } from 'vitest';
 import { configSchema, type ConfigInput } from '../../config/schema.ts';
-import { LinkFrame } from '../../src/protocol/link.ts';
 import { startComposed, type Composed } from '../support/composed.ts';
 import { EngineClient } from '../support/engine-client.ts';
 import { eventually } from '../support/eventually.ts';
 import { LinkClient, MANIFEST } from '../support/link-client.ts';
 import { startRecordingWorker, type RecordingWorker } from '../support/recording-worker.ts';
+import { answerUsers } from '../support/user-answers.ts';
 
 const SECRET = 'secret-of-these-tests-of-user-sessions';
 const stops: (() => unknown)[] = [];
@@ -22,7 +22,7 @@ interface Stack {
   readonly tab: (user: string, token: string) => Promise<EngineClient>;
 }
 
-/** A sidecar whose worker says that a cookie `<name>.<anything>` is the user `<name>`; `nobody` is anonymous. */
+/** A sidecar whose worker says that a cookie `<name>.<token>` is the user `<name>`; `nobody` is anonymous. */
 async function start(limits: ConfigInput['limits']): Promise<Stack> {
   const worker = await startRecordingWorker();
   stops.push(() => worker.stop());
@@ -31,17 +31,7 @@ async function start(limits: ConfigInput['limits']): Promise<Stack> {
   stops.push(() => sidecar.stop());
   const link = await LinkClient.link(sidecar.running.addresses.link ?? '', SECRET, { ...MANIFEST, auth: true });
   stops.push(() => link.end());
-  let answered = 0;
-  link.socket.on('data', () => {
-    const questions = link.of(LinkFrame.authQuery);
-    for (; answered < questions.length; answered++) {
-      const { id, cookie } = questions[answered]?.body ?? {};
-      const name = String(cookie).split('.')[0] ?? '';
-      const user = { m: 'auth.user', id: name, b: 'backend', h: 'hash', f: { is_active: true } };
-      const result = name === 'nobody' ? { kind: 'anonymous' } : { kind: 'user', user, permissions: [] };
-      link.send(LinkFrame.authReply, { id, at: Date.now(), result });
-    }
-  });
+  answerUsers(link);
   await eventually(() => sidecar.running.operator.stats().links.length).toBe(1);
   return {
     sidecar,
@@ -89,7 +79,7 @@ describe('the sessions of one user', () => {
   it('make room when one of them ends', async () => {
     const { tab, sidecar } = await start({ sessionsPerUser: 1 });
     const first = await tab('ann', 'a1');
-    first.end();
+    first.send('1');
     await eventually(() => sidecar.running.operator.stats().sessions).toBe(0);
     const second = await tab('ann', 'a2');
     expect(isOpen(second)).toBe(true);
