@@ -75,6 +75,7 @@ export class LinkClient {
     const unix = /^unix:(.+)$/.exec(address)?.[1];
     const url = unix === undefined ? new URL(address) : undefined;
     const socket = unix === undefined ? connect(Number(url?.port), url?.hostname) : connect(unix);
+    if (url !== undefined) socket.setNoDelay(true);
     const client = new LinkClient(socket);
     await once(socket, 'connect');
     await client.until(LinkFrame.hello);

@@ -35,6 +35,7 @@ const MAX_UNSENT = 64 * 1024 * 1024;
 const MAX_SLOW = 15_000;
 /** How long a connection stays that was told to end. Milliseconds. */
 const LINGER = 1_000;
+const RESET = 'ECONNRESET';
 
 /** Frames over one socket: one write a turn of the loop, heartbeat, and a true word about how it ended. */
 export class LinkConnection {
@@ -56,14 +57,18 @@ export class LinkConnection {
     this.#events = events;
     this.#writer = new SocketWriter(socket, () => this.#drained());
     this.#heardAt = this.#sentAt = clock.monotonic();
-    keepReading(socket);
+    const isLocal = socket.remoteAddress === undefined;
+    let isReset = false;
+    keepReading(socket, (cause) => (isReset ||= codeOf(cause) === RESET));
     socket.on('data', (chunk: Buffer) => this.#data(chunk));
-    socket.on('end', () => this.#finish('lost'));
+    // A process that is killed with something unread resets its connection. Over TCP its kernel then drops what it has not sent yet,
+    // receipts too; over a Unix socket everything that was written is there to be read. Who is told of the reset by a
+    // write reads the end of the stream like any other.
+    socket.on('end', () => this.#finish(isReset && !isLocal ? 'silent' : 'lost'));
     socket.on('error', (cause) => {
-      const code = 'code' in cause ? cause.code : undefined;
-      if (this.#phase === 'open') this.#reason = typeof code === 'string' ? code : cause.message;
-      // A process that is killed with something unread ends its connections so; what it had sent came before.
-      this.#finish(code === 'ECONNRESET' ? 'lost' : 'silent');
+      const code = codeOf(cause);
+      if (this.#phase === 'open') this.#reason = code ?? cause.message;
+      this.#finish(code === RESET && isLocal ? 'lost' : 'silent');
     });
     socket.on('close', () => this.#finish('silent'));
   }
@@ -189,9 +194,19 @@ export class LinkConnection {
  * Node destroys a socket when a write fails, and with it what the worker had sent before it went. Here a failed write is left to
  * the reading side: the end of the stream, or the reset, comes there as well, after everything else.
  */
-function keepReading(socket: Socket): void {
+function keepReading(socket: Socket, failed: (cause: Error) => void): void {
+  const quietly =
+    (done: () => void) =>
+    (cause?: Error | null): void => {
+      if (cause instanceof Error) failed(cause);
+      done();
+    };
   const write = socket._write.bind(socket);
-  socket._write = (chunk, encoding, done) => write(chunk, encoding, () => done());
+  socket._write = (chunk, encoding, done) => write(chunk, encoding, quietly(done));
   const writev = socket._writev?.bind(socket);
-  if (writev !== undefined) socket._writev = (chunks, done) => writev(chunks, () => done());
+  if (writev !== undefined) socket._writev = (chunks, done) => writev(chunks, quietly(done));
+}
+
+function codeOf(cause: Error): string | undefined {
+  return 'code' in cause && typeof cause.code === 'string' ? cause.code : undefined;
 }
