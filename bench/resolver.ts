@@ -69,6 +69,7 @@ function makeManifest(): Manifest {
     tokens: null,
     persistent: false,
     auth: false,
+    checks: [],
   };
 }
 

@@ -8,6 +8,7 @@ import { VERSION } from './version.ts';
 const COMMANDS: Readonly<Record<string, () => Promise<CommandDef>>> = {
   serve: () => import('./commands/serve.ts').then(({ serve }) => serve),
   check: () => import('./commands/check.ts').then(({ check }) => check),
+  doctor: () => import('./commands/doctor.ts').then(({ doctor }) => doctor),
   init: () => import('./commands/init.ts').then(({ init }) => init),
   schema: () => import('./commands/schema.ts').then(({ schema }) => schema),
 };

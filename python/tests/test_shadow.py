@@ -19,6 +19,7 @@ from bridgehead.shadow import HANDLERS_PER_REPORT, MAX_HANDLERS, MAX_KINDS, Reco
 from reflex_client import NAME, ROOT, SECRET, ReflexClient
 from sidecar import Sidecar, SidecarThread
 from test_handover import FULL, MEMBER, PLAIN, hydrated, label, sent
+from vectors import load
 
 NEEDS = f"{ROOT}.notes___needs____needs_state"
 FIELDS = ".".join(
@@ -77,6 +78,18 @@ def test_an_event_is_wrong_in_a_tier_below_what_it_needed(now: Tier, would: Tier
     missing = {need for need in needs if order.index(tier_for(need)) > order.index(would)}
     assert wrong == ([(would, 1, missing)] if needed > order.index(would) else [])
     assert found["needs"] == dict.fromkeys(needs, 1)
+
+
+def test_the_vectors_report_is_what_these_events_give() -> None:
+    vectors = load("shadow-report.json")
+    run = Run()
+    for one in vectors["events"]:
+        report = EventReport(one["event"], one["origin"], one["now"], "mode", queries=one["queries"])
+        would = Decision(one["would"], one["source"])
+        event = Watch(run, one["class"], one["now"], would, report, needs=set(one["needs"]), decided_at=1.0)
+        event.started_at, event.ended_at, event.bridge_queries = 1.002, 1.01, one["queries"]
+        run.add(event)
+    assert list(merged(run.everything()).values()) == vectors["handlers"]
 
 
 @pytest.mark.parametrize(("name", "origin"), [("s.h", "upload"), ("s.take_upload", "client")])

@@ -51,6 +51,7 @@ export function adminRoutes({ operator, metrics, guard }: RouteParts): Route[] {
       access: 'read',
       handle: () => json(200, { ...operator.stats(), metrics: metrics.snapshot() }),
     },
+    { method: 'GET', path: '/api/doctor', access: 'read', handle: () => json(200, operator.doctor()) },
     {
       method: 'GET',
       path: '/api/sessions',

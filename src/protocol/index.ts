@@ -14,5 +14,6 @@ export * from './link-session-reader.ts';
 export * from './manifest.ts';
 export * from './reflex-event.ts';
 export * from './reflex-update.ts';
+export * from './shadow-report.ts';
 export * from './socket-io.ts';
 export * from './tier.ts';

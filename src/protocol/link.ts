@@ -20,6 +20,7 @@ export const LinkFrame = {
   invalidate: 13,
   drain: 14,
   stats: 15,
+  report: 16,
 } as const;
 
 /** Limits of a frame's length field, in bytes: until the worker has proved the secret, and after. */

@@ -40,6 +40,15 @@ export interface Manifest {
   readonly persistent: boolean;
   /** Whether the worker can be asked who a session belongs to. */
   readonly auth: boolean;
+  /** What the app's settings lack. */
+  readonly checks: readonly ManifestCheck[];
+}
+
+/** Something that the app's settings lack, as `manage.py check` says it. */
+export interface ManifestCheck {
+  readonly id: string;
+  readonly message: string;
+  readonly hint: string;
 }
 
 export class ManifestError extends Error {
@@ -48,6 +57,7 @@ export class ManifestError extends Error {
 
 const MAX_STATES = 20_000;
 const MAX_HANDLERS = 2_000;
+const MAX_CHECKS = 100;
 const MAX_TEXT = 1_024;
 /** What Reflex announces by itself. */
 const DEFAULT_MAX_PAYLOAD = 1_000_000;
@@ -98,6 +108,19 @@ function asState(value: unknown, path: string): ManifestState {
   };
 }
 
+function asChecks(value: unknown): ManifestCheck[] {
+  if (!Array.isArray(value) || value.length > MAX_CHECKS) fail('checks', `a list of at most ${MAX_CHECKS} checks`);
+  return value.map((item: unknown, index) => {
+    const path = `checks[${index}]`;
+    const { id, message, hint } = asObject(item, path);
+    return {
+      id: asText(id, `${path}.id`),
+      message: asText(message, `${path}.message`),
+      hint: asText(hint, `${path}.hint`),
+    };
+  });
+}
+
 /** Throws ManifestError, which names the field, never its value. */
 export function readManifest(value: unknown): Manifest {
   const raw = asObject(value, 'manifest');
@@ -125,5 +148,6 @@ export function readManifest(value: unknown): Manifest {
     tokens: orNull(raw['tokens'], 'tokens'),
     persistent: raw['persistent'] === true,
     auth: raw['auth'] === true,
+    checks: asChecks(raw['checks'] ?? []),
   };
 }

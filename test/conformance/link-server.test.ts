@@ -40,7 +40,12 @@ describe.each(['TCP', 'a Unix socket'] as const)('a link over %s', (kind) => {
   let server: LinkServer;
   let address: string;
   const lines: string[] = [];
-  const said = { workers: 0, sessions: [] as unknown[], invalidated: [] as Invalidation[] };
+  const said = {
+    workers: 0,
+    sessions: [] as unknown[],
+    invalidated: [] as Invalidation[],
+    reported: [] as unknown[],
+  };
   const clients: LinkClient[] = [];
 
   beforeEach(async () => {
@@ -48,7 +53,7 @@ describe.each(['TCP', 'a Unix socket'] as const)('a link over %s', (kind) => {
     clock = new ManualClock();
     metrics = new Figures();
     lines.length = 0;
-    Object.assign(said, { workers: 0, sessions: [], invalidated: [] });
+    Object.assign(said, { workers: 0, sessions: [], invalidated: [], reported: [] });
     const log = (fields: object, message: string): void => void lines.push(JSON.stringify({ fields, message }));
     server = linkServer(
       {
@@ -67,6 +72,7 @@ describe.each(['TCP', 'a Unix socket'] as const)('a link over %s', (kind) => {
       workers: () => said.workers++,
       session: (token, cookie) => void said.sessions.push([token, cookie]),
       invalidated: (what) => void said.invalidated.push(what),
+      reported: (worker, report) => void said.reported.push([worker, report]),
     };
     address = await server.listen();
   });
@@ -517,6 +523,17 @@ describe.each(['TCP', 'a Unix socket'] as const)('a link over %s', (kind) => {
       ]);
       expect(said.invalidated).toMatchObject([{ user: 'auth.user:7' }, { session: 'hash' }, { all: true }]);
       expect(said.invalidated).toHaveLength(3);
+    });
+
+    it('what workers saw in shadow mode, and drops what is no report', async () => {
+      const client = await link();
+      const report = { run: 'r1', since: 1, handlers: [] };
+      client.send(LinkFrame.report, report);
+      client.send(LinkFrame.report, { ...report, handlers: [{}] });
+      client.send(LinkFrame.report, { ...report, since: 'now' });
+      client.send(LinkFrame.ping, { t: 1 });
+      await client.until(LinkFrame.pong);
+      expect(said.reported).toEqual([[MANIFEST.instance, report]]);
     });
   });
 

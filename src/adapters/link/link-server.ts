@@ -30,7 +30,12 @@ export function linkServer(
   const links = new Set<WorkerLink>();
   let rules: { readonly version: number; readonly message: RulesMessage } | undefined;
 
-  let listener: LinkEvents = { workers: () => undefined, session: () => undefined, invalidated: () => undefined, reported: () => undefined };
+  let listener: LinkEvents = {
+    workers: () => undefined,
+    session: () => undefined,
+    invalidated: () => undefined,
+    reported: () => undefined,
+  };
   let turn = 0;
   let primaryUntil = -Infinity;
 

@@ -185,6 +185,8 @@ export class WorkerLink {
         if (what !== undefined) this.#events.invalidated(what);
         return;
       }
+      case LinkFrame.report:
+        return this.#report(message);
       case LinkFrame.ping:
         return this.#connection.send(LinkFrame.pong, { t: message['t'] });
       case LinkFrame.pong:
@@ -210,6 +212,12 @@ export class WorkerLink {
   #session({ t: token, cookie }: Record<string, unknown>): void {
     if (typeof token !== 'string' || (typeof cookie !== 'string' && cookie !== null)) return;
     this.#events.session(token, cookie);
+  }
+
+  #report(message: Record<string, unknown>): void {
+    const report = readShadowReport(message);
+    if (report !== undefined && this.#worker !== undefined)
+      this.#events.reported(this.#worker.manifest.instance, report);
   }
 
   #manifest(message: Record<string, unknown>): void {

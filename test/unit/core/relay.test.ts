@@ -143,7 +143,8 @@ describe('a watch over latencies', () => {
   const watch = (): { latency: LatencyWatch; seen: number[]; begin: (now: number) => void } => {
     const latency = new LatencyWatch(Buffer.from('42/_event,["event"'));
     const seen: number[] = [];
-    const meter = { event: () => undefined, firstUpdate: (seconds: number) => void seen.push(seconds) };
+    const nothing = { event: () => undefined, shadow: () => undefined, shadowWrong: () => undefined };
+    const meter = { ...nothing, firstUpdate: (seconds: number) => void seen.push(seconds) };
     return { latency, seen, begin: (now) => latency.begin(meter, now) };
   };
 

@@ -2,7 +2,13 @@ import { request as httpRequest } from 'node:http';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { type AdminOptions, startAdmin } from '../../../sidecar/admin/server.ts';
 import { prometheusMetrics } from '../../../src/adapters/metrics/index.ts';
-import { type Invalidation, type Operator, type SessionSummary, silentLogger } from '../../../src/ports/index.ts';
+import {
+  type DoctorFacts,
+  type Invalidation,
+  type Operator,
+  type SessionSummary,
+  silentLogger,
+} from '../../../src/ports/index.ts';
 
 const KEY = 'correct horse battery staple'.replaceAll(' ', '-');
 
@@ -34,6 +40,22 @@ class Sessions implements Operator {
   stats() {
     const sessions = this.open.size;
     return { name: 'x', version: '1', uptime: 1, sessions, queuedBytes: 0, draining: false, backends: [], links: [] };
+  }
+  doctor(): DoctorFacts {
+    return {
+      name: 'x',
+      version: '1',
+      shadow: true,
+      secret: true,
+      redis: false,
+      authSource: 'companion',
+      mode: 'inherit',
+      resolve: false,
+      rules: [],
+      workers: [],
+      app: undefined,
+      seen: { since: undefined, workers: 0, handlers: [] },
+    };
   }
   sessions(limit: number): SessionSummary[] {
     return [...this.open.values()].slice(0, limit);
@@ -108,6 +130,7 @@ describe('the admin listener on loopback', () => {
     expect(metrics.headers['content-type']).toMatch(/^text\/plain; version=0\.0\.4/);
     expect(metrics.body).toContain('bridgehead_sessions 0');
     expect(await ask('GET /api/stats')).toMatchObject({ status: 200, json: { name: 'x', sessions: 3 } });
+    expect(await ask('GET /api/doctor')).toMatchObject({ status: 200, json: { shadow: true, seen: { handlers: [] } } });
     expect((await ask('GET /api/sessions?limit=1')).json['sessions']).toHaveLength(1);
     expect(await ask('HEAD /api/stats')).toMatchObject({ status: 200, body: '' });
   });
