@@ -15,6 +15,7 @@ from bridgehead import companion, manifest, repair, resolver
 from bridgehead.access import AccessMiddleware
 from bridgehead.drain import drain
 from bridgehead.settings import Settings
+from bridgehead.stopped import StoppedSessions
 from bridgehead.uploads import AnnotationHeader
 
 logger = logging.getLogger("bridgehead")
@@ -62,6 +63,7 @@ class BridgeheadPlugin(Plugin):
             return
         setattr(app, _MARK, True)
         app.api_transformer = (*_as_tuple(app.api_transformer), _strip_annotation_header)
+        app.add_middleware(StoppedSessions(), index=0)
         app.add_middleware(AccessMiddleware())
         app.register_lifespan_task(bridgehead_lifespan)
 

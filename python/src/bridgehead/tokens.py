@@ -22,19 +22,21 @@ Owner = Literal["nobody", "here", "stale"]
 class Tokens:
     """Wraps the token manager of one app's event namespace.
 
-    `is_virtual` tells which Socket.IO sids are virtual sessions; `takes_over` whether the one that is being linked
-    takes its token over.
+    `is_live` tells which Socket.IO sids are virtual sessions that have not ended, `takes_over` whether the one that is
+    being linked takes its token over.
     """
 
-    def __init__(self, manager: Any, *, is_virtual: Callable[[str], bool], takes_over: Callable[[], bool]) -> None:
+    def __init__(self, manager: Any, *, is_live: Callable[[str], bool], takes_over: Callable[[], bool]) -> None:
         self._manager = manager
-        self._is_virtual = is_virtual
+        self._is_live = is_live
         self._takes_over = takes_over
         self._link: Any = manager.link_token_to_sid
-        self._disconnect: Any = manager.disconnect_token
         self._redis: Any = getattr(manager, "redis", None)
         manager.link_token_to_sid = self.link
         manager.disconnect_token = self.release
+        self._record_deleted: Any = getattr(manager, "_handle_socket_record_del", None)
+        if self._record_deleted is not None:
+            manager._handle_socket_record_del = self._restore
 
     @property
     def instance(self) -> str | None:
@@ -99,13 +101,30 @@ class Tokens:
             if manager.sid_to_token.get(sid) == token:
                 del manager.sid_to_token[sid]
             return
-        if not self._is_virtual(sid):
-            await self._disconnect(token, sid)
-            return
         del manager.token_to_socket[token]
         manager.sid_to_token.pop(sid, None)
         if self._redis is not None:
             await self._delete_own(token, sid)
+
+    async def _restore(self, token: str, *details: Any, **more: Any) -> None:
+        """Redis tells of a record that is gone. News of a former socket's must not cost the present one its token.
+
+        reflex 0.10 does so itself.
+        """
+        manager = self._manager
+        record = manager.token_to_socket.get(token)
+        if record is None or record.instance_id != manager.instance_id or not self._is_live(record.sid):
+            await self._record_deleted(token, *details, **more)
+            return
+        try:
+            stored = await self._redis.set(
+                manager._get_redis_key(token), pickle.dumps(record), ex=manager.token_expiration, nx=True
+            )
+            if not stored:
+                # Somebody else has it by now.
+                await manager._get_token_owner(token, refresh=True)
+        except Exception:
+            counters.add("tokens.unavailable")
 
     async def _delete_own(self, token: str, sid: str) -> None:
         from redis.exceptions import WatchError

@@ -64,7 +64,11 @@ class VirtualSessions:
         self.eio: Any = app.sio.eio
         self.namespace: Any = app.event_namespace
         self.event_namespace = str(self.namespace.namespace)
-        self.tokens = Tokens(self.namespace._token_manager, is_virtual=self._is_virtual, takes_over=_takes_over)
+        self.tokens = Tokens(
+            self.namespace._token_manager,
+            is_live=lambda sid: self._socket_of(sid) is not None,
+            takes_over=_takes_over,
+        )
         self.is_draining = False
         self._handlers: Any = app._registration_context.event_handlers
         self._clock = clock or SystemClock()
@@ -243,10 +247,7 @@ class VirtualSessions:
 
     def holder(self, token: str) -> VirtualSocket | None:
         """The virtual session that has this token."""
-        sid = self.tokens.sid_of(token)
-        eio_sid = None if sid is None else self.sio.manager.eio_sid_from_sid(sid, self.event_namespace)
-        socket = self.eio.sockets.get(eio_sid)
-        return socket if isinstance(socket, VirtualSocket) and not socket.closing else None
+        return self._socket_of(self.tokens.sid_of(token))
 
     def take_lost(self, sidecar: str, session_id: str) -> VirtualSocket | None:
         """The session that lost its link to this sidecar, for the next one."""
@@ -305,11 +306,11 @@ class VirtualSessions:
             self._changed.clear()
             await self._changed.wait()
 
-    def _is_virtual(self, sid: str) -> bool:
-        eio_sid = self.sio.manager.eio_sid_from_sid(sid, self.event_namespace)
-        # Of a socket that is gone already, too, only its own record goes.
+    def _socket_of(self, sid: str | None) -> VirtualSocket | None:
+        """The virtual session with this Socket.IO sid, unless it is about to end."""
+        eio_sid = None if sid is None else self.sio.manager.eio_sid_from_sid(sid, self.event_namespace)
         socket = self.eio.sockets.get(eio_sid)
-        return socket is None or isinstance(socket, VirtualSocket)
+        return socket if isinstance(socket, VirtualSocket) and not socket.closing else None
 
 
 def _takes_over() -> bool:

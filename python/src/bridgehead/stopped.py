@@ -1,0 +1,19 @@
+"""No handler of a session begins here once the session goes on elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reflex.middleware.middleware import Middleware
+from reflex.state import StateUpdate
+from reflex_base.event import Event
+
+from bridgehead.handover import note_of
+
+
+class StoppedSessions(Middleware):
+    """The last word before a handler runs: reflex 0.9 runs events that were cancelled while they waited."""
+
+    async def preprocess(self, app: Any, state: Any, event: Event) -> StateUpdate | None:
+        work = note_of(event).work
+        return StateUpdate() if work is not None and work.socket.is_stopped else None

@@ -1,0 +1,580 @@
+"""Virtual sessions of a real worker: its app notices nothing of the link."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator
+from importlib import metadata
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from backend import until
+from bridgehead import session_frames as sf
+from bridgehead.frames import FrameType
+from bridgehead.virtual_socket import WINDOW
+from desk import Desk, desk
+from reflex_client import HYDRATE, ROOT, ReflexClient
+from sidecar import Connection
+from virtual_client import VirtualClient, settle
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+STATE = f"{ROOT}.desk___desk____desk_state"
+IS_010 = metadata.version("reflex").startswith("0.10")
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Desk]:
+    async with desk(tmp_path_factory.mktemp("desk")) as the_desk:
+        await the_desk.start(BRIDGEHEAD_CAPACITY="40")
+        yield the_desk
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def link(running: Desk) -> Connection:
+    return await running.link()
+
+
+def label() -> str:
+    return uuid.uuid4().hex
+
+
+async def test_the_manifest_says_that_sessions_may_come(link: Connection) -> None:
+    manifest = link.manifests[0]
+    assert manifest["sessions"] is True
+    assert manifest["maxPayload"] == 1_000_000
+    assert manifest["persistent"] is True
+    assert manifest["capacity"] == 40
+    assert uuid.UUID(manifest["tokens"])
+
+
+async def test_an_event_runs_and_its_delta_comes_before_its_done(link: Connection) -> None:
+    client = await VirtualClient(link).open()
+    n = client.event("add", label="one")
+    assert await client.done(n) == "ended"
+    assert client.state() | {"is_hydrated": None} == {
+        "count": 1,
+        "text": "one",
+        "doubled": 2,
+        "described": "1 one",
+        "theme": "light",
+        "visits": "none",
+        "is_hydrated": None,
+    }
+    kinds = [type(message) for message in client.messages]
+    assert kinds.index(sf.Received) < kinds.index(sf.Server)
+    assert isinstance(client.messages[-1], sf.Done)
+    assert client.received == n
+    await client.detach()
+
+
+async def test_the_app_sees_headers_address_and_page_as_over_a_connection_of_its_own(
+    running: Desk, link: Connection
+) -> None:
+    text = label()
+    client = await VirtualClient(link, cookie="sessionid=abc").open()
+    await client.run("add", path="/item/42?colour=red", label=text)
+    seen = await running.probe("add", label=text)
+    direct_text = label()
+    headers = {"Origin": "https://desk.example", "User-Agent": "a browser", "Host": "desk.example"}
+    async with ReflexClient(running.workers[0], headers={**headers, "Cookie": "sessionid=abc"}) as direct:
+        await direct.send(HYDRATE)
+        await direct.send_raw(direct.event(f"{STATE}.add", {"label": direct_text}, path="/item/42"))
+        over_websocket = await running.probe("add", label=direct_text)
+    assert seen["path"] == over_websocket["path"]
+    assert seen["token"] == client.token
+    assert seen["ip"] == "203.0.113.9"
+    shared = ("host", "user-agent", "origin", "cookie")
+    assert {key: seen["headers"][key] for key in shared} == {key: over_websocket["headers"][key] for key in shared}
+    assert seen["headers"]["asgi-scope-client"] == "203.0.113.9"
+    await client.detach()
+
+
+async def test_connect_has_a_done_with_the_event_in_it(link: Connection) -> None:
+    client = VirtualClient(link)
+    assert isinstance(await client.attach(), sf.Attached)
+    page = {"pathname": "/", "asPath": "/", "query": {}}
+    boot = {"name": f"{ROOT}.hydrate_and_load", "payload": {}, "router_data": page}
+    # reflex 0.9 takes no event in CONNECT.
+    n = client.connect({"event": boot} if IS_010 else None)
+    assert await client.done(n) == "ended"
+    assert client.texts[0].startswith("40/_event,")
+    assert client.state().get("count") == (0 if IS_010 else None)
+    await client.detach()
+
+
+async def test_a_frontend_of_another_build_is_told(link: Connection) -> None:
+    client = VirtualClient(link)
+    await client.attach()
+    # reflex 0.9 compares no schemas.
+    await client.done(client.connect({"state_schema": "another"} if IS_010 else None))
+    assert len(client.events("state_mismatch")) == (1 if IS_010 else 0)
+    await client.detach()
+
+
+async def test_pings_and_client_errors_reach_reflex(running: Desk, link: Connection) -> None:
+    client = await VirtualClient(link).open()
+    assert await client.done(client.send('42/_event,["ping"]', done=True)) == "ended"
+    assert client.events("ping") == ["pong"]
+    text = label()
+    error = json.dumps(["client_error", {"error_type": "x", "message": text}])
+    assert await client.done(client.send(f"42/_event,{error}", done=True)) == "ended"
+    if IS_010:
+        await until(lambda: text in running.workers[0].log, "the error in the log")
+    await client.detach()
+
+
+async def test_done_waits_for_all_that_an_event_chains_and_not_for_background_handlers(
+    running: Desk, link: Connection
+) -> None:
+    client = await VirtualClient(link).open()
+    text = label()
+    n = client.event("chain", label=text, seconds=0.05)
+    await client.done(n)
+    assert len(running.probes("slow.ended", label=f"{text}-2")) == 1
+    assert client.state()["count"] == 2
+    assert await client.run("start", label=text) == "ended"
+    await running.probe("tick.begun", label=text)
+    assert client.of(sf.BackgroundStarted)
+    await client.detach("move")
+
+
+async def test_how_an_event_ended(link: Connection) -> None:
+    client = await VirtualClient(link).open()
+    assert await client.run("fail", label=label()) == "raised"
+    assert await client.run("nobody_has_this_handler") == "raised"
+    assert await client.done(client.send('42/_event,["event","not an object"]', done=True)) == "ended"
+    assert await client.run("add") == "ended"
+    await client.detach()
+
+
+async def test_numbers_that_came_before_are_taken_once(running: Desk, link: Connection) -> None:
+    client = await VirtualClient(link).open()
+    text = label()
+    n = client.event("add", label=text)
+    client.n -= 1
+    client.event("add", label=text)
+    await client.done(n)
+    await client.run("add")
+    assert len(running.probes("add", label=text)) == 1
+    await client.detach()
+
+
+async def test_acknowledgements_attachments_and_other_namespaces(running: Desk, link: Connection) -> None:
+    client = VirtualClient(link)
+    await client.attach()
+    await client.done(client.send('40/echo,{"who":"me"}', done=True))
+    assert client.texts[0].startswith("40/echo,")
+    # An event with an acknowledgement, two attachments there and back.
+    client.send('452-/echo,7["echo",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1},"text"]')
+    client.send(b"\x00\xff")
+    await client.done(client.send(b"", done=True))
+    await until(lambda: len([m for m in client.of(sf.Server) if m.binary]) == 2, "the attachments")
+    answer = next(text for text in client.texts if text.startswith("462-/echo,7"))
+    assert json.loads(answer.removeprefix("462-/echo,7"))[0] == {"who": "me"}
+    assert [m.payload for m in client.of(sf.Server) if m.binary] == [b"\x00\xff", b""]
+    # An event from the server whose answer calls back.
+    text = label()
+    await client.done(client.send(f'42/echo,["ask","{text}"]', done=True))
+    asked = next(t for t in client.texts if '"question"' in t)
+    number = asked.removeprefix("42/echo,").partition("[")[0]
+    client.send(f'43/echo,{number}["{text}"]')
+    await running.probe("echo.answer", answer=[text])
+    # Its own connect saw the client.
+    assert (await running.probe("echo.connect", remote="203.0.113.9"))["query"].startswith(f"token={client.token}")
+    # DONE is also known for handlers that are none of Reflex's.
+    slow = label()
+    await client.done(client.send(f'42/echo,["slowly","{slow}",0.05]', done=True))
+    assert running.probes("echo.slowly", label=slow)
+    await client.detach()
+    await running.probe("echo.disconnect")
+
+
+async def test_the_app_may_disconnect_a_client_or_close_its_session(running: Desk, link: Connection) -> None:
+    client = VirtualClient(link)
+    await client.attach()
+    await client.done(client.send("40/echo,", done=True))
+    await client.done(client.send('42/echo,["leave"]', done=True))
+    assert client.texts[-1] == "41/echo,"
+    await client.done(client.send("40/echo,", done=True))
+    client.send('42/echo,["close"]')
+    ended: list[sf.Detached] = await until(lambda: client.of(sf.Detached), "DETACHED")
+    assert ended == [sf.Detached("closed")]
+
+
+async def test_a_client_that_leaves_after_its_last_event_has_it_run(running: Desk, link: Connection) -> None:
+    client = await VirtualClient(link).open()
+    text = label()
+    client.event("add", label=text)
+    assert await client.detach("closed") == sf.Detached("closed")
+    await running.probe("add", label=text)
+    # Nothing is left of it: the next one with this token is no duplicate.
+    again = await VirtualClient(link, token=client.token).open()
+    assert again.events("new_token") == []
+    await again.detach()
+
+
+async def test_a_client_that_leaves_while_it_is_attached(link: Connection) -> None:
+    first = await VirtualClient(link).open()
+    second = VirtualClient(link, token=first.token)
+    second.attach_soon()
+    await until(lambda: first.of(sf.Probe), "PROBE")
+    assert await second.detach("closed") == sf.Detached("closed")
+    assert await first.run("add") == "ended"
+    await first.detach()
+
+
+async def test_two_live_tabs_with_one_token_still_get_theirs(running: Desk, link: Connection) -> None:
+    first = await VirtualClient(link).open()
+    first.answers_probes = True
+    await first.run("add", label="first")
+    second = await VirtualClient(link, token=first.token).open()
+    (new,) = second.events("new_token")
+    assert new != first.token
+    await second.run("add", label="second")
+    assert second.state()["count"] == 1
+    assert first.events("new_token") == []
+    assert await first.run("add", label="first") == "ended"
+    assert first.state()["count"] == 2
+    await first.detach()
+    await second.detach()
+
+
+async def test_a_dead_clients_session_goes_to_the_newcomer_with_what_was_kept(link: Connection) -> None:
+    first = await VirtualClient(link).open()
+    await first.run("add", label="kept")
+    first.answers_probes, first.kept = False, ('42/_event,["event",{"delta":{"kept":{}}}]', "43/_event,1[]")
+    second = VirtualClient(link, token=first.token)
+    assert isinstance(await second.attach(), sf.Attached)
+    assert first.of(sf.Detached) == [sf.Detached("takeover")]
+    await second.done(second.connect())
+    assert second.texts[0].startswith("40/_event,")
+    assert tuple(second.texts[1:3]) == first.kept
+    await second.run("add", label="mine")
+    assert second.events("new_token") == []
+    assert second.state()["count"] == 2
+    await second.detach()
+
+
+async def test_a_sidecar_that_does_not_answer_a_probe_has_a_dead_client(link: Connection) -> None:
+    first = await VirtualClient(link).open()
+    second = await VirtualClient(link, token=first.token).open()
+    assert second.events("new_token") == []
+    await second.detach()
+
+
+async def test_forced_attaches_ask_nobody(link: Connection) -> None:
+    first = await VirtualClient(link).open()
+    second = await VirtualClient(link, token=first.token).open(force=True)
+    assert first.of(sf.Probe) == []
+    assert len(second.events("new_token")) == 1
+    await first.detach()
+    await second.detach()
+
+
+async def test_a_takeover_on_the_same_worker(link: Connection) -> None:
+    first = await VirtualClient(link).open()
+    await first.run("add")
+    second = await VirtualClient(link, token=first.token).open(takeover=True)
+    assert first.of(sf.Detached) == [sf.Detached("takeover")]
+    assert second.events("new_token") == []
+    await second.run("add")
+    assert second.state()["count"] == 2
+    await second.detach()
+
+
+async def test_a_direct_connection_beside_it_is_its_own(running: Desk, link: Connection) -> None:
+    async with ReflexClient(running.workers[0]) as direct:
+        await direct.send(HYDRATE)
+        text = label()
+        await direct.send_raw(direct.event(f"{STATE}.add", {"label": text}))
+        await running.probe("add", label=text)
+        # Its token is held by a real connection, which nobody can probe: Reflex's own answer.
+        virtual = await VirtualClient(link, token=direct.token).open()
+        assert len(virtual.events("new_token")) == 1
+        await virtual.detach()
+
+
+async def test_a_slow_client_makes_its_session_wait_and_no_other(link: Connection) -> None:
+    client, other = await VirtualClient(link).open(), await VirtualClient(link).open()
+    client.gives_credit = False
+    sizes: list[int] = []
+    for _ in range(8):
+        n = client.event("much", label=label(), size=100_000)
+        sizes.append(n)
+    # One or two of them fit into what was given; DONE comes behind the frames.
+    await until(lambda: sum(len(m.payload) for m in client.of(sf.Server)) > WINDOW, "the window's end")
+    assert await other.run("add") == "ended"
+    await settle(0.2)
+    assert client.outcome(sizes[-1]) is None
+    sent = sum(len(m.payload) for m in client.of(sf.Server))
+    assert WINDOW < sent < WINDOW + 210_000
+    client.gives_credit = True
+    client.put(sf.Credit(sent))
+    assert await client.done(sizes[-1]) == "ended"
+    await client.detach()
+    await other.detach()
+
+
+async def test_a_session_that_waits_for_too_much_is_ended_as_slow(link: Connection) -> None:
+    client = await VirtualClient(link).open()
+    client.gives_credit = False
+    for _ in range(9):
+        client.event("much", label=label(), size=700_000)
+    ended: list[sf.Detached] = await until(lambda: client.of(sf.Detached), "DETACHED", 30)
+    assert ended == [sf.Detached("slow")]
+
+
+async def test_credit_comes_back_as_the_app_takes_packets(link: Connection) -> None:
+    client = await VirtualClient(link).open()
+    size = 30_000
+    last = 0
+    for _ in range(8):
+        last = client.event("add", label="y" * size)
+    await client.done(last)
+    given = sum(message.bytes for message in client.of(sf.Credit))
+    assert 65_536 <= given <= 9 * (size + 1_000)
+    await client.detach()
+
+
+async def test_resync_brings_what_was_missed_and_resets_nothing(link: Connection) -> None:
+    client = await VirtualClient(link).open()
+    await client.run("set_theme", theme="dark")
+    await client.run("add", label="seen")
+    client.messages.clear()
+    assert await client.resync() == "ended"
+    (update,) = client.events()
+    assert not update.get("events")
+    delta = {key.removesuffix("_rx_state_"): value for key, value in update["delta"][STATE].items()}
+    assert delta == {"count": 1, "text": "seen", "doubled": 2, "described": "1 seen", "theme": "dark"}
+    assert update["delta"][ROOT].get("is_hydrated_rx_state_", True) is True
+    # The state goes on as before: nothing of it is sent twice.
+    client.messages.clear()
+    await client.run("add", label="seen")
+    assert client.state() == {"count": 2, "doubled": 4, "described": "2 seen", "text": "seen"}
+    await client.detach()
+
+
+async def test_no_state_no_resync(link: Connection) -> None:
+    client = VirtualClient(link)
+    await client.attach()
+    await client.done(client.connect({}))
+    assert await client.resync() == "raised"
+    assert client.events() == []
+    await client.detach()
+
+
+async def test_an_injected_event_runs_where_the_tab_is(running: Desk, link: Connection) -> None:
+    client = await VirtualClient(link, cookie="sessionid=abc").open()
+    await client.run("add", path="/item/42?colour=red", label=label())
+    text = label()
+    assert await client.inject("add", label=text) == "ended"
+    seen = await running.probe("add", label=text)
+    assert seen["path"] == "/item/[number]"
+    assert seen["headers"]["cookie"] == "sessionid=abc"
+    assert client.state()["count"] == 2
+    assert await client.inject("nobody_has_this_handler") == "raised"
+    # Moved: this worker has not seen an event of the tab, and asks its state.
+    await client.detach("move")
+    await client.attach(takeover=True)
+    client.connect({})
+    text = label()
+    assert await client.inject("add", label=text) == "ended"
+    assert (await running.probe("add", label=text))["path"] == "/item/[number]"
+    await client.detach()
+
+
+async def test_background_handlers_are_told_and_moved_exactly(running: Desk, link: Connection) -> None:
+    client, other = await VirtualClient(link).open(), await VirtualClient(link).open()
+    mine, others = label(), label()
+    await client.run("start", label=mine)
+    await client.run("tick", label=f"{mine}-2", every=0.05)
+    await other.run("start", label=others)
+    await client.run("once", label=label())
+    await until(lambda: len(client.of(sf.BackgroundEnded)) == 1, "the end of one")
+    names = [message.handler.name for message in client.of(sf.BackgroundStarted)]
+    assert names == [f"{STATE}.tick", f"{STATE}.tick", f"{STATE}.once"]
+    detached = await client.detach("move")
+    payloads = [{"label": mine, "every": 0.05}, {"label": f"{mine}-2", "every": 0.05}]
+    assert detached == sf.Detached("move", tuple(sf.RunningHandler(f"{STATE}.tick", payload) for payload in payloads))
+    for text in (mine, f"{mine}-2"):
+        await running.probe("tick.ended", label=text)
+    assert not running.probes("tick.ended", label=others)
+    await client.attach(takeover=True)
+    client.connect({})
+    count = client.state()["count"]
+    for handler in detached.background:
+        assert handler.payload is not None
+        assert await client.inject(handler.name, background=True, **handler.payload) == "ended"
+    await until(lambda: client.state()["count"] > count + 5, "ticks")
+    assert len(running.probes("tick.begun", label=mine)) == 2
+    await client.detach("move")
+    await other.detach("move")
+    await running.probe("tick.ended", label=others)
+
+
+async def test_a_background_handler_of_on_load_is_known_too(running: Desk, link: Connection) -> None:
+    client = VirtualClient(link)
+    await client.attach()
+    page = {"pathname": "/loading", "asPath": "/loading", "query": {}}
+    if IS_010:
+        await client.done(
+            client.connect({"event": {"name": f"{ROOT}.hydrate_and_load", "payload": {}, "router_data": page}})
+        )
+    else:
+        client.connect()
+        await client.run(f"{ROOT}.hydrate", path="/loading")
+        await client.run(f"{ROOT}.reflex___state____on_load_internal_state.on_load_internal", path="/loading")
+    await until(lambda: client.of(sf.BackgroundStarted), "BACKGROUND")
+    detached = await client.detach("move")
+    assert [handler.payload for handler in detached.background] == [{"label": "on_load", "every": 0.05}]
+
+
+async def test_a_payload_that_is_too_large_is_not_told(link: Connection) -> None:
+    client = await VirtualClient(link).open()
+    await client.run("once", label="z" * 70_000)
+    (started,) = await until(lambda: client.of(sf.BackgroundStarted), "BACKGROUND")
+    assert started.handler == sf.RunningHandler(f"{STATE}.once", None)
+    await client.detach()
+
+
+async def test_what_has_not_begun_when_a_session_moves_has_not_run(running: Desk, link: Connection) -> None:
+    client = await VirtualClient(link).open()
+    text = label()
+    slow = client.event("slow", label=text, seconds=1.0)
+    waiting = [client.event("add", label=f"{text}-{number}") for number in range(3)]
+    await running.probe("slow.begun", label=text)
+    await until(lambda: client.received == waiting[-1], "RECEIVED")
+    detached = await client.detach("move")
+    assert detached.unrun == tuple(waiting)
+    assert [client.outcome(n) for n in (slow, *waiting)] == [None] * 4
+    await running.probe("slow.ended", label=text)
+    await settle(0.2)
+    assert not [n for n in range(3) if running.probes("add", label=f"{text}-{n}")]
+
+
+async def test_a_lost_link_keeps_its_sessions_for_the_next(running: Desk) -> None:
+    link = await running.link()
+    client = await VirtualClient(link).open()
+    text = label()
+    await client.run("start", label=text)
+    slow = client.event("slow", label=text, seconds=0.5)
+    await running.probe("slow.begun", label=text)
+    n = client.n
+    seen = len(client.of(sf.Server))
+    before = len(running.sidecar.connections)
+    link.cut()
+    await running.probe("slow.ended", label=text)
+    next_link = await running.link(before)
+    answer = await client.attach(next_link, resume=True, seen=seen)
+    assert isinstance(answer, sf.Attached)
+    assert answer.received == n
+    assert answer.sent >= seen
+    assert answer.open is not None
+    assert set(answer.open) <= {slow}
+    # What it could not send follows, what runs is told anew, and numbers go on.
+    assert await client.done(slow) == "ended"
+    assert client.of(sf.BackgroundStarted)[-1].handler.payload == {"label": text, "every": 0.05}
+    assert await client.run("add", label=text) == "ended"
+    assert client.events("new_token") == []
+    assert await client.resync() == "ended"
+    assert not running.probes("tick.ended", label=text)
+    await client.detach("move")
+
+
+async def test_sessions_of_a_lost_link_end_after_5_seconds(running: Desk) -> None:
+    link = await running.link()
+    client = await VirtualClient(link).open()
+    text = label()
+    await client.run("start", label=text)
+    before = len(running.sidecar.connections)
+    link.cut()
+    next_link = await running.link(before)
+    assert await client.attach(next_link, resume=True, session=str(uuid.uuid4())) == sf.AttachRefused(
+        "unknown", "this worker has no such session"
+    )
+    await running.probe("tick.ended", label=text)
+    refused = await client.attach(next_link, resume=True)
+    assert isinstance(refused, sf.AttachRefused)
+    assert refused.error == "unknown"
+    # Its token is free.
+    await client.open(next_link)
+    assert client.events("new_token") == []
+    await client.detach()
+
+
+async def test_a_sidecar_that_leaves_in_order_takes_its_sessions_along(running: Desk) -> None:
+    link = await running.link()
+    client = await VirtualClient(link).open()
+    before = len(running.sidecar.connections)
+    link.send(FrameType.GOAWAY, {"reason": "shutdown"})
+    await link.close()
+    next_link = await running.link(before)
+    refused = await client.attach(next_link, resume=True)
+    assert isinstance(refused, sf.AttachRefused)
+    again = await VirtualClient(next_link, token=client.token).open()
+    assert again.events("new_token") == []
+    await again.detach()
+
+
+async def test_nothing_is_given_to_the_app_from_a_link_that_is_lost(running: Desk) -> None:
+    link = await running.link()
+    client = await VirtualClient(link).open()
+    before = len(running.sidecar.connections)
+    texts = [label() for _ in range(20)]
+    for text in texts:
+        client.event("add", label=text)
+    link.cut()
+    next_link = await running.link(before)
+    answer = await client.attach(next_link, resume=True)
+    assert isinstance(answer, sf.Attached)
+    ran = [text for text in texts if running.probes("add", label=text)]
+    first = client.n - len(texts)
+    assert len(ran) <= answer.received - first
+    # What was not received is sent again, once.
+    client.n = answer.received
+    for text in texts[answer.received - first :]:
+        client.event("add", label=text)
+    await client.run("add")
+    assert [len(running.probes("add", label=text)) for text in texts] == [1] * len(texts)
+    await client.detach()
+
+
+async def test_frames_that_no_sidecar_sends_end_the_link(running: Desk) -> None:
+    for message in (sf.Attached(), sf.Received(1), sf.Detached("closed")):
+        link = await running.link()
+        before = len(running.sidecar.connections)
+        link.send_bytes(sf.encode(1, message))
+        await until(lambda link=link: link.closed, "the end of the link")
+        assert link.received(FrameType.ERROR)[0]["code"] == "FRAME"
+        await running.link(before)
+
+
+async def test_frames_on_a_channel_that_is_free_are_ignored(running: Desk) -> None:
+    link = await running.link()
+    link.send_bytes(sf.encode(99, sf.Client(1, b"40/_event,")) + sf.encode(99, sf.Detach("closed")))
+    client = await VirtualClient(link).open()
+    await client.detach()
+
+
+async def test_attaches_run_beside_each_other(link: Connection) -> None:
+    clients = [VirtualClient(link) for _ in range(50)]
+    await asyncio.gather(*(client.open() for client in clients))
+    await asyncio.gather(*(client.run("add", label="all") for client in clients))
+    assert [client.state()["count"] for client in clients] == [1] * 50
+    await asyncio.gather(*(client.detach() for client in clients))
+
+
+async def test_a_worker_tells_its_figures(link: Connection) -> None:
+    clients = [await VirtualClient(link).open() for _ in range(3)]
+    before = len(link.received(FrameType.STATS))
+    stats: list[dict[str, Any]] = await until(lambda: link.received(FrameType.STATS)[before + 1 :], "STATS", 15)
+    assert stats[0]["sessions"] >= 3
+    assert stats[0]["inFlight"] == 0
+    assert stats[0]["lagMs"] >= 0
+    assert stats[0]["rss"] > 20_000_000
+    for client in clients:
+        await client.detach()
