@@ -10,6 +10,7 @@ import {
   chromiumProgram,
   haproxyProgram,
   nginxProgram,
+  pgBouncerProgram,
   postgresProgram,
   redisProgram,
   requireProgram,
@@ -51,7 +52,14 @@ function onProgress(text: string): void {
 }
 
 async function prepare(): Promise<undefined> {
-  for (const program of [redisProgram, postgresProgram, nginxProgram, haproxyProgram, chromiumProgram]) {
+  for (const program of [
+    redisProgram,
+    postgresProgram,
+    pgBouncerProgram,
+    nginxProgram,
+    haproxyProgram,
+    chromiumProgram,
+  ]) {
     console.log(`${program.name.padEnd(14)} ${await requireProgram(program)}`);
   }
   for (const { version, path } of findPythons()) console.log(`${`python ${version}`.padEnd(14)} ${path}`);

@@ -3,6 +3,7 @@ export * from './redis.ts';
 export * from './redis-cluster.ts';
 export * from './redis-sentinel.ts';
 export * from './postgres.ts';
+export * from './pgbouncer.ts';
 export * from './nginx.ts';
 export * from './haproxy.ts';
 export * from './chromium.ts';

@@ -13,6 +13,8 @@ export interface Postgres {
   pid: number;
   /** Stops the server and cuts its connections; its data stays for `restart`. */
   halt(): Promise<void>;
+  /** The same without any order: what was committed stays if `synchronous_commit` is on. */
+  crash(): Promise<void>;
   restart(): Promise<void>;
   /** A new, empty database on the same server; returns its URL. */
   createDatabase(name: string): Promise<string>;
@@ -93,6 +95,10 @@ export async function startPostgres(options: { settings?: Readonly<Record<string
     },
     halt: async () => {
       await server.stop();
+    },
+    crash: async () => {
+      server.signal('SIGQUIT');
+      await server.exited;
     },
     restart: async () => {
       server = await startServer();

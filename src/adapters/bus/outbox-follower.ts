@@ -1,0 +1,112 @@
+import type { Pool } from 'pg';
+import type { Clock, Timer } from '../../ports/clock.ts';
+import { Backoff } from './backoff.ts';
+import { currentSnapshot, readOutbox, requireOutbox, trimOutbox, type OutboxItem } from './outbox.ts';
+
+export interface OutboxFollowerOptions {
+  readonly pool: Pool;
+  readonly clock: Clock;
+  /** From where to read on; default: from now. */
+  readonly begin?: (pool: Pool) => Promise<string>;
+  /** Where it rejects, the same comes again. */
+  readonly take: (item: OutboxItem) => Promise<void> | void;
+  /** Everything up to this snapshot was taken. */
+  readonly taken?: (snapshot: string, count: number) => Promise<void>;
+  /** After each reading: undefined where it worked. NotInstalledError: there is no outbox yet. */
+  readonly onResult: (error: unknown) => void;
+}
+
+/** Without any wake-up it reads this often. Milliseconds. */
+const POLL = 2_000;
+const TRIM_INTERVAL = 60_000;
+/** Rows are kept for so long: readers that were away for less miss nothing. Milliseconds. */
+const KEPT = 3_600_000;
+
+/** Reads the outbox on and on, by wake-ups and by time; one reading at a time. */
+export class OutboxFollower {
+  readonly #options: OutboxFollowerOptions;
+  readonly #backoff: Backoff;
+  #snapshot: string | undefined;
+  #isAwake = false;
+  #rouse = (): void => undefined;
+  #running: Promise<void> | undefined;
+  #isClosed = false;
+
+  constructor(options: OutboxFollowerOptions) {
+    this.#options = options;
+    this.#backoff = new Backoff(options.clock);
+  }
+
+  start(): void {
+    this.#running ??= this.#run();
+  }
+
+  /** Something may have been committed. */
+  wake(): void {
+    this.#isAwake = true;
+    this.#rouse();
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    this.#backoff.close();
+    this.#rouse();
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    while (!this.#isClosed) {
+      this.#isAwake = false;
+      try {
+        await this.#read();
+        this.#backoff.reset();
+        this.#options.onResult(undefined);
+      } catch (error) {
+        // Who begins in a way of its own keeps its place elsewhere.
+        if (this.#options.begin !== undefined) this.#snapshot = undefined;
+        this.#options.onResult(error);
+        await this.#backoff.wait();
+        continue;
+      }
+      await this.#rest();
+    }
+  }
+
+  async #read(): Promise<void> {
+    const { begin = currentSnapshot, pool, take, taken } = this.#options;
+    if (this.#snapshot === undefined) {
+      await requireOutbox(pool);
+      this.#snapshot = await begin(pool);
+    }
+    const { snapshot, count } = await readOutbox(pool, this.#snapshot, take);
+    await taken?.(snapshot, count);
+    this.#snapshot = snapshot;
+  }
+
+  /** Until something calls, or it is time anyway. */
+  async #rest(): Promise<void> {
+    if (this.#isAwake || this.#isClosed) return;
+    let timer: Timer | undefined;
+    await new Promise<void>((resolve) => {
+      this.#rouse = resolve;
+      timer = this.#options.clock.setTimeout(resolve, POLL);
+    });
+    timer?.cancel();
+  }
+}
+
+/** Trims the outbox from time to time; of several processes one at a time does. Returns what ends it. */
+export function trimming(pool: Pool, clock: Clock): () => void {
+  let seen: string | undefined;
+  const trim = async (): Promise<void> => {
+    try {
+      const before = seen;
+      seen = await currentSnapshot(pool);
+      if (before !== undefined) await trimOutbox(pool, KEPT, before);
+    } catch {
+      // The outbox is not there, or the database: its readers say so.
+    }
+  };
+  const timer = clock.setInterval(() => void trim(), TRIM_INTERVAL * (0.9 + Math.random() / 5));
+  return () => timer.cancel();
+}
