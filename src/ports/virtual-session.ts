@@ -21,8 +21,16 @@ export interface AttachRequest {
 
 /** How a worker answered. */
 export type AttachAnswer =
-  /** `received`: the last number of a former attach; `sent`: server messages of it. Both 0 without `resume`. */
-  | { readonly kind: 'attached'; readonly received: number; readonly sent: number }
+  /**
+   * `received`: the last number of a former attach; `sent`: server messages of it; `open`: the numbers up to `received` whose `done` has
+   * still to come, while that of all others came or was lost. 0, 0 and none without `resume`.
+   */
+  | {
+      readonly kind: 'attached';
+      readonly received: number;
+      readonly sent: number;
+      readonly open: readonly number[];
+    }
   /** Another worker holds the token: the one whose manifest's `tokens` is `holder`. */
   | { readonly kind: 'elsewhere'; readonly holder: string }
   | { readonly kind: 'refused'; readonly code: 'draining' | 'failed' | 'unknown'; readonly message: string };
@@ -44,7 +52,8 @@ export type Outcome = 'ended' | 'raised' | 'cancelled';
 
 /**
  * Why a virtual session is over: `detached` answers the sidecar's own wish; `closed`, `slow`, `failed` are the worker's. `lost`: the
- * link's stream was read to its end, so that what was not received has not run. `silent`: nobody can tell.
+ * link's stream was read to its end, so that what was not received has not run. `silent`: nobody can tell, which is also so after a TCP
+ * reset: the kernel of a killed worker may have dropped its last receipts.
  */
 export type VirtualEnd = 'detached' | 'closed' | 'slow' | 'failed' | 'lost' | 'silent';
 
@@ -62,8 +71,8 @@ export interface VirtualSink {
   probe(): void;
   /** There is credit again, or the link has been written out. */
   drained(): void;
-  /** `background`: what `move` cancelled. */
-  ended(end: VirtualEnd, background: readonly BackgroundHandler[]): void;
+  /** `background`: what `move` cancelled; `unrun`: the numbers that were received and have certainly not run. */
+  ended(end: VirtualEnd, background: readonly BackgroundHandler[], unrun: readonly number[]): void;
 }
 
 export type DetachReason = 'closed' | 'lost' | 'takeover' | 'move';

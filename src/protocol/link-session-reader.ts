@@ -57,7 +57,8 @@ export function decodeSession({ type, channel, body }: Frame): SessionMessage | 
     case SessionFrame.detached: {
       const message = decodeObject(body);
       const background = list(message, 'background').map((item) => handler(item));
-      return { kind: 'detached', reason: oneOf(message, 'reason', DETACHED_REASONS), background };
+      const reason = oneOf(message, 'reason', DETACHED_REASONS);
+      return { kind: 'detached', reason, background, ...numbers(message, 'unrun') };
     }
     case SessionFrame.resync:
       return { kind: 'resync', n: onlyNumber(body, type) };
@@ -107,7 +108,10 @@ function attach(body: Body): SessionMessage {
 }
 
 function attached(body: Body): SessionMessage {
-  if (!('error' in body)) return { kind: 'attached', received: count(body, 'received'), sent: count(body, 'sent') };
+  if (!('error' in body)) {
+    const [received, sent] = [count(body, 'received'), count(body, 'sent')];
+    return { kind: 'attached', received, sent, ...numbers(body, 'open') };
+  }
   const error = oneOf(body, 'error', ATTACH_ERRORS);
   const instance = textOrNull(body, 'instance');
   if (error === 'elsewhere' && instance === null) throw new FrameError('instance: expected a string');
@@ -161,7 +165,16 @@ function flag(body: Body, field: string): boolean {
 }
 
 function count(body: Body, field: string): number {
-  const { [field]: value = 0 } = body;
+  return asCount(body[field] === undefined ? 0 : body[field], field);
+}
+
+/** The field alone, where it is there. */
+function numbers<const F extends string>(body: Body, field: F): { readonly [K in F]?: readonly number[] } {
+  if (body[field] === undefined || body[field] === null) return {};
+  return { [field]: list(body, field).map((item) => asCount(item, field)) } as { [K in F]: number[] };
+}
+
+function asCount(value: unknown, field: string): number {
   if (typeof value !== 'number' || !Number.isInteger(value) || value < 0 || value > MAX_U32)
     throw new FrameError(`${field}: expected an integer of 32 bits`);
   return value;

@@ -53,7 +53,13 @@ export interface AttachMessage {
 /** What a frame of the types 32 to 45 says. Payloads that were read are views of the reader's buffer. */
 export type SessionMessage =
   | AttachMessage
-  | { readonly kind: 'attached'; readonly received: number; readonly sent: number }
+  | {
+      readonly kind: 'attached';
+      readonly received: number;
+      readonly sent: number;
+      /** With `resume`: the numbers up to `received` whose DONE has still to come. */
+      readonly open?: readonly number[];
+    }
   | {
       readonly kind: 'refused';
       readonly error: (typeof ATTACH_ERRORS)[number];
@@ -77,6 +83,8 @@ export type SessionMessage =
       readonly kind: 'detached';
       readonly reason: (typeof DETACH_REASONS)[number] | 'slow' | 'failed';
       readonly background: readonly SessionHandler[];
+      /** With `move`: numbers that were received and have certainly not run. */
+      readonly unrun?: readonly number[];
     }
   | { readonly kind: 'resync'; readonly n: number }
   | { readonly kind: 'background'; readonly id: string; readonly state: 'started'; readonly handler: SessionHandler }
@@ -98,8 +106,10 @@ export function encodeSession(channel: number, message: SessionMessage): Buffer 
       const { kind: _, ...body } = message;
       return encodeJson(SessionFrame.attach, channel, body);
     }
-    case 'attached':
-      return encodeJson(SessionFrame.attached, channel, { received: message.received, sent: message.sent });
+    case 'attached': {
+      const { kind: _, ...body } = message;
+      return encodeJson(SessionFrame.attached, channel, body);
+    }
     case 'refused': {
       const { error, message: text, instance } = message;
       return encodeJson(SessionFrame.attached, channel, {
@@ -124,8 +134,10 @@ export function encodeSession(channel: number, message: SessionMessage): Buffer 
       return encodeNumber(SessionFrame.credit, channel, message.bytes);
     case 'detach':
       return encodeJson(SessionFrame.detach, channel, { reason: message.reason });
-    case 'detached':
-      return encodeJson(SessionFrame.detached, channel, { reason: message.reason, background: message.background });
+    case 'detached': {
+      const { kind: _, ...body } = message;
+      return encodeJson(SessionFrame.detached, channel, body);
+    }
     case 'resync':
       return encodeNumber(SessionFrame.resync, channel, message.n);
     case 'background': {

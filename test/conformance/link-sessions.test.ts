@@ -38,7 +38,7 @@ describe.each(['TCP', 'a Unix socket'] as const)('virtual sessions over %s', (ki
     it('with what the worker must know of the client', async () => {
       const { sink, there } = await stand.attach(worker);
       expect(there.request).toEqual({ ...ATTACH, kind: 'attach', resume: false, seen: 0 });
-      expect(sink.answer).toEqual({ kind: 'attached', received: 0, sent: 0 });
+      expect(sink.answer).toEqual({ kind: 'attached', received: 0, sent: 0, open: [] });
       const other = await stand.attach(worker, { takeover: true, force: true, protocol: undefined });
       expect(other.there.request).toMatchObject({ takeover: true, force: true, protocol: null });
       expect(other.there.channel).not.toBe(there.channel);
@@ -302,6 +302,7 @@ describe.each(['TCP', 'a Unix socket'] as const)('virtual sessions over %s', (ki
   describe('end', () => {
     it('as the sidecar wishes, with what ran in the background', async () => {
       worker.cancelled = [{ name: 'root.tick', payload: { every: 1 } }];
+      worker.unrun = [3, 4];
       const moved = await stand.attach(worker);
       const closed = await stand.attach(worker);
       moved.session.detach('move');
@@ -310,6 +311,7 @@ describe.each(['TCP', 'a Unix socket'] as const)('virtual sessions over %s', (ki
       await eventually(() => [moved.sink.end, closed.sink.end]).toEqual(['detached', 'detached']);
       expect([moved.there.detached, closed.there.detached]).toEqual(['move', 'closed']);
       expect([moved.sink.cancelled, closed.sink.cancelled]).toEqual([worker.cancelled, []]);
+      expect([moved.sink.unrun, closed.sink.unrun]).toEqual([[3, 4], []]);
       expect(moved.session.send(1, '4', false, false)).toBe('dropped');
     });
 
@@ -511,10 +513,10 @@ describe.each(['TCP', 'a Unix socket'] as const)('virtual sessions over %s', (ki
     worker.cut();
     await eventually(() => first.sink.end).toBe('lost');
     worker = await stand.worker();
-    worker.onAttach = () => ({ kind: 'attached', received: 7, sent: 3 });
+    worker.onAttach = () => ({ kind: 'attached', received: 7, sent: 3, open: [4, 7] });
     const { sink, session, there } = await stand.attach(worker, { resume: { seen: 1 } });
     expect(there.request).toMatchObject({ session: ATTACH.session, resume: true, seen: 1 });
-    expect(sink.answer).toEqual({ kind: 'attached', received: 7, sent: 3 });
+    expect(sink.answer).toEqual({ kind: 'attached', received: 7, sent: 3, open: [4, 7] });
     // What was received on the former link may end on this one.
     there.done(7, 'ended');
     session.send(8, '42["c"]', false, true);

@@ -95,8 +95,12 @@ export class LinkWorkerSession {
   }
 
   /** Ends it: by itself, or in answer to DETACH. */
-  end(reason: 'closed' | 'slow' | 'failed' | 'move' | 'lost' | 'takeover', background: SessionHandler[] = []): void {
-    this.say({ kind: 'detached', reason, background });
+  end(
+    reason: 'closed' | 'slow' | 'failed' | 'move' | 'lost' | 'takeover',
+    background: readonly SessionHandler[] = [],
+    unrun: readonly number[] = [],
+  ): void {
+    this.say({ kind: 'detached', reason, background, ...(unrun.length > 0 && { unrun }) });
   }
 
   say(message: SessionMessage): void {
@@ -136,6 +140,8 @@ export class LinkWorker {
   detaches = true;
   /** Background handlers that `move` cancels. */
   cancelled: readonly SessionHandler[] = [];
+  /** Numbers that it says have not run, where a session is moved. */
+  unrun: readonly number[] = [];
   readonly #open = new Map<number, LinkWorkerSession>();
 
   private constructor(client: LinkClient) {
@@ -214,7 +220,9 @@ export class LinkWorker {
       case 'detach':
         session.detached = message.reason;
         this.#open.delete(channel);
-        if (this.detaches) session.end(message.reason, message.reason === 'move' ? [...this.cancelled] : []);
+        if (!this.detaches) return;
+        if (message.reason === 'move') session.end('move', this.cancelled, this.unrun);
+        else session.end(message.reason);
         return;
       case 'attached':
       case 'refused':

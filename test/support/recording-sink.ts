@@ -17,6 +17,7 @@ export class RecordingSink implements VirtualSink {
   drains = 0;
   end: VirtualEnd | undefined;
   cancelled: readonly BackgroundHandler[] = [];
+  unrun: readonly number[] = [];
   /** Called after each message. */
   onMessage: (frame: Buffer) => void = () => undefined;
   onEnd: () => void = () => undefined;
@@ -57,10 +58,11 @@ export class RecordingSink implements VirtualSink {
     this.drains++;
   }
 
-  ended(end: VirtualEnd, background: readonly BackgroundHandler[]): void {
+  ended(end: VirtualEnd, background: readonly BackgroundHandler[], unrun: readonly number[]): void {
     this.#expectOpen('ended');
     this.end = end;
     this.cancelled = background;
+    this.unrun = unrun;
     this.onEnd();
   }
 

@@ -134,7 +134,7 @@ export class LinkSession implements VirtualSession {
 
   /** The worker did not answer in time. */
   expire(): void {
-    if (this.#attached) return this.#end('detached', []);
+    if (this.#attached) return this.#end('detached');
     this.detach('lost');
     this.#refuse('the worker did not answer in time');
   }
@@ -144,7 +144,7 @@ export class LinkSession implements VirtualSession {
   }
 
   linkEnded(end: StreamEnd): void {
-    if (this.#attached) this.#end(end, []);
+    if (this.#attached) this.#end(end);
     else this.#refuse('the link is gone');
   }
 
@@ -165,20 +165,20 @@ export class LinkSession implements VirtualSession {
     if (sink === undefined) return;
     if (this.#attached) throw new FrameError('ATTACHED comes once');
     if (message.kind === 'attached') {
-      const { received, sent } = message;
+      const { received, sent, open = [] } = message;
       this.#attached = true;
       this.#number = this.#received = received;
-      return sink.answered({ kind: 'attached', received, sent });
+      return sink.answered({ kind: 'attached', received, sent, open });
     }
     this.#sink = undefined;
     sink.answered(refusal(message));
   }
 
-  #detached({ reason, background }: Detached): void {
+  #detached({ reason, background, unrun = [] }: Detached): void {
     if (!this.#attached) return this.#refuse('the worker ended the session');
-    if (this.#detaching) return this.#end('detached', background);
+    if (this.#detaching) return this.#end('detached', background, unrun);
     // Of itself a worker ends a session for another client, or as the app wants it: over in order.
-    this.#end(reason === 'slow' || reason === 'failed' ? reason : 'closed', background);
+    this.#end(reason === 'slow' || reason === 'failed' ? reason : 'closed', background, unrun);
   }
 
   #credited(bytes: number, sink: VirtualSink): void {
@@ -193,10 +193,10 @@ export class LinkSession implements VirtualSession {
     sink?.answered({ kind: 'refused', code: 'failed', message });
   }
 
-  #end(end: VirtualEnd, background: readonly BackgroundHandler[]): void {
+  #end(end: VirtualEnd, background: readonly BackgroundHandler[] = [], unrun: readonly number[] = []): void {
     const sink = this.#sink;
     this.#sink = undefined;
-    sink?.ended(end, background);
+    sink?.ended(end, background, unrun);
   }
 }
 

@@ -33,6 +33,7 @@ interface Vectors {
   readonly types: Readonly<Record<string, number>>;
   readonly frames: readonly Vector[];
   readonly lenient: readonly Vector[];
+  readonly unfinished: readonly Vector[];
   readonly ignored: readonly string[];
   readonly invalid: readonly { title: string; hex: string }[];
   readonly control: readonly { name: string; body: string; hex: string }[];
@@ -71,7 +72,7 @@ describe('frames of virtual sessions in the shared vectors', () => {
     expect(Object.fromEntries(types)).toEqual(vectors.types);
   });
 
-  it.each(vectors.frames)('$name $message', (vector) => {
+  it.each([...vectors.frames, ...vectors.unfinished])('$name $message', (vector) => {
     const message = made(vector);
     expect(encodeSession(vector.channel, message).toString('hex')).toBe(vector.hex);
     const frame = onlyFrame(vector.hex);
@@ -128,6 +129,7 @@ const message: fc.Arbitrary<SessionMessage> = fc.oneof(
     seen: number,
   }),
   fc.record({ kind: kind('attached'), received: number, sent: number }),
+  fc.record({ kind: kind('attached'), received: number, sent: number, open: fc.array(number, { maxLength: 3 }) }),
   fc.record({
     kind: kind('refused'),
     error: fc.constantFrom(...ATTACH_ERRORS),
@@ -144,6 +146,7 @@ const message: fc.Arbitrary<SessionMessage> = fc.oneof(
     kind: kind('detached'),
     reason: fc.constantFrom(...DETACH_REASONS, 'slow', 'failed'),
     background: fc.array(handler, { maxLength: 3 }),
+    unrun: fc.array(number, { maxLength: 3 }),
   }),
   fc.record({ kind: kind('background'), id: fc.string(), state: kind('started'), handler }),
   fc.record({ kind: kind('background'), id: fc.string(), state: kind('ended') }),
