@@ -152,6 +152,25 @@ describe('a worker that stops', () => {
     expect(sidecar.metrics.moves.count('drained')).toBe(1);
   });
 
+  it('gives back what it has not begun when its time is over, and the client is told of what it has', async () => {
+    const sidecar = await start();
+    const [one, two] = [await link(sidecar, 'one'), await link(sidecar, 'two')];
+    const client = await enter(sidecar);
+    const [from, to] = one.open === 1 ? [one, two] : [two, one];
+    from.finishes = false;
+    from.detaches = false;
+    for (const n of [0, 1]) client.send(event(n));
+    const session = await from.session();
+    await eventually(() => numbers(session)).toEqual([0, 1]);
+    from.drain(1);
+    expect(await session.untilDetached()).toBe('move');
+    session.end('move', [], [3]);
+    const moved = await to.session();
+    await eventually(() => numbers(moved)).toEqual([1]);
+    await eventually(() => toasts(client)).toHaveLength(1);
+    expect(moved.packets.some(({ kind }) => kind === 'resync')).toBe(true);
+  });
+
   it('keeps its sessions waiting where there is no other, for the one that comes', async () => {
     const sidecar = await start();
     const old = await link(sidecar, 'old');

@@ -16,7 +16,7 @@ export interface AttachmentEvents extends Moored {
   done(number: number, outcome: Outcome): void;
   drained(): void;
   probe(): void;
-  ended(end: VirtualEnd, background: readonly BackgroundHandler[]): void;
+  ended(end: VirtualEnd, background: readonly BackgroundHandler[], unrun: readonly number[]): void;
 }
 
 /** A session at one worker, from ATTACH to its end. After `abandon` nothing is heard of it. */
@@ -76,9 +76,9 @@ export class Attachment implements VirtualSink {
     this.#events?.drained();
   }
 
-  ended(end: VirtualEnd, background: readonly BackgroundHandler[]): void {
+  ended(end: VirtualEnd, background: readonly BackgroundHandler[], unrun: readonly number[]): void {
     const events = this.#events;
     this.abandon();
-    events?.ended(end, background);
+    events?.ended(end, background, unrun);
   }
 }

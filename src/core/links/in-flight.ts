@@ -4,9 +4,10 @@ import type { Slot } from './slots.ts';
 /** Something a worker was given under a number. */
 interface Sent {
   readonly number: number;
-  /** What it was made from; let go once it is received, unless it may be repeated. */
+  /** What it was made from; let go once it is received, where its binary frames are. */
   item: Waiting | undefined;
   readonly isEvent: boolean;
+  readonly isWhole: boolean;
   readonly repeatable: boolean;
   /** Whether it is CONNECT of Reflex's namespace. */
   readonly isConnect: boolean;
@@ -51,7 +52,7 @@ export class InFlight {
     // Binary frames of a packet are let go as they are received: without them it cannot be repeated.
     const isWhole = item.kind === 'packet' && item.header.attachments === 0;
     const repeatable = (about.repeatable || isConnect) && isWhole;
-    this.#sent.push({ number, item, isEvent, isConnect, repeatable, slot, received: false });
+    this.#sent.push({ number, item, isEvent, isWhole, isConnect, repeatable, slot, received: false });
     return number;
   }
 
@@ -62,7 +63,7 @@ export class InFlight {
       if (sent.number > number) break;
       if (sent.received) continue;
       sent.received = true;
-      if (!sent.repeatable) sent.item = undefined;
+      if (!sent.isWhole) sent.item = undefined;
       if (!sent.isEvent) forget = true;
     }
     if (forget) this.#sent = this.#sent.filter((sent) => !sent.received || sent.isEvent);
@@ -79,23 +80,29 @@ export class InFlight {
     return this.#sent.some(({ isConnect }) => isConnect);
   }
 
-  /** What was sent past `received` on the former link: it never ran. The rest stays. */
-  takeUnreceived(received: number): Waiting[] {
+  /**
+   * The worker goes on where the former link ended: `received` is its last number, `open` are those that it still works on. Returns what
+   * was sent past that, which never ran.
+   */
+  takeUnreceived(received: number, open: readonly number[]): Waiting[] {
     this.received(received);
-    const again = this.#sent.filter((sent) => !sent.received);
-    this.#sent = this.#sent.filter((sent) => sent.received);
-    for (const { slot } of again) slot?.release();
+    const atWork = new Set(open);
+    const gone = this.#sent.filter((sent) => !sent.received || !atWork.has(sent.number));
+    this.#sent = this.#sent.filter((sent) => sent.received && atWork.has(sent.number));
+    for (const { slot } of gone) slot?.release();
     this.#next = received + 1;
-    return again.map(({ item }) => item).filter((item) => item !== undefined);
+    return gone.flatMap((sent) => (sent.received || sent.item === undefined ? [] : [sent.item]));
   }
 
-  /** The worker is gone. `certain`: what was not received has not run. */
-  takeAll(certain: boolean): Aftermath {
+  /** The worker is gone. `certain`: what was not received has not run; `unrun`: nor have these, which it had received. */
+  takeAll(certain: boolean, unrun: readonly number[] = []): Aftermath {
     const again: Waiting[] = [];
+    const idle = new Set(unrun);
     let unsure = 0;
-    for (const { item, isEvent, repeatable, received, slot } of this.#sent) {
+    for (const { number, item, isEvent, repeatable, received, slot } of this.#sent) {
       slot?.release();
-      if (item !== undefined && (repeatable || (certain && !received))) again.push(item);
+      const neverRan = (certain && !received) || idle.has(number);
+      if (item !== undefined && (repeatable || neverRan)) again.push(item);
       else if (isEvent) unsure++;
     }
     this.#sent = [];

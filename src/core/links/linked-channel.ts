@@ -165,7 +165,7 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents {
   }
 
   answered(answer: AttachAnswer): void {
-    if (answer.kind === 'attached') return this.#attached(answer.received, answer.sent);
+    if (answer.kind === 'attached') return this.#attached(answer);
     const berth = this.#attachment?.berth;
     if (this.#state === 'returning') return this.#crashed(true);
     this.#dropAttachment();
@@ -215,7 +215,7 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents {
     void this.#sink.probe().then(({ alive, kept }) => session?.probed(alive, kept));
   }
 
-  ended(end: VirtualEnd, background: readonly BackgroundHandler[]): void {
+  ended(end: VirtualEnd, background: readonly BackgroundHandler[], unrun: readonly number[]): void {
     if (this.#state === 'closing') return this.#finish();
     switch (end) {
       case 'slow':
@@ -224,7 +224,7 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents {
       case 'failed':
         return this.#end('lost');
       case 'detached':
-        return this.#departed(background);
+        return this.#departed(background, unrun);
       case 'lost':
       case 'silent':
         return this.#cut(end === 'lost');
@@ -266,10 +266,10 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents {
     );
   }
 
-  #attached(received: number, sent: number): void {
+  #attached(answer: AttachAnswer & { kind: 'attached' }): void {
     const attachment = this.#attachment;
     if (attachment === undefined) return;
-    if (this.#state === 'returning') return this.#returned(received, sent > attachment.seen);
+    if (this.#state === 'returning') return this.#returned(answer, answer.sent > attachment.seen);
     this.#inFlight.reset();
     const { berth, session } = attachment;
     this.#build = berth.worker.manifest.build;
@@ -282,10 +282,12 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents {
   }
 
   /** The worker kept the session while its link was away. */
-  #returned(received: number, missed: boolean): void {
+  #returned({ received, open }: AttachAnswer & { kind: 'attached' }, missed: boolean): void {
     this.#stale ||= missed;
     this.#toStart = [];
-    const again = this.#inFlight.takeUnreceived(received);
+    // The worker tells anew what runs.
+    this.#attachment?.running.clear();
+    const again = this.#inFlight.takeUnreceived(received, open);
     this.#parts.metrics.sessionMoved('resumed');
     this.#opened();
     if (again.length > 0) this.#sink.returned(again);
@@ -334,8 +336,8 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents {
   }
 
   /** The worker has let go: on to another one. */
-  #departed(background: readonly BackgroundHandler[]): void {
-    const aftermath = this.#inFlight.takeAll(true);
+  #departed(background: readonly BackgroundHandler[], unrun: readonly number[]): void {
+    const aftermath = this.#inFlight.takeAll(true, unrun);
     this.#stale ||= aftermath.unsure > 0;
     this.#moveOn('drained', aftermath, background);
   }
