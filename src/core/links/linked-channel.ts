@@ -35,6 +35,8 @@ export interface LinkedChannelParts {
 const RETURN = 500;
 /** How long a worker may take to let go of a session that leaves for good. Milliseconds. */
 const LEAVE = 5_000;
+/** What was said longer ago than this has certainly arrived, whatever became of the link afterwards. Milliseconds. */
+const ARRIVED = 10_000;
 /** So long before the worker's time is over its unfinished sessions are taken away. Milliseconds. */
 const MARGIN = 1_000;
 
@@ -66,6 +68,8 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents {
   /** Background handlers to start again, and whether the browser may have missed something. */
   #toStart: readonly HandlerCall[] = [];
   #stale = false;
+  /** When something last passed, either way. */
+  #passed = -Infinity;
   #paused = false;
   #owed = 0;
   #timer: Timer | undefined;
@@ -120,6 +124,7 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents {
   send(frame: string | Buffer, binary: boolean, item: Waiting, event: Decision | undefined): SendResult {
     const session = this.#session;
     if (session === undefined || this.#state !== 'open') return 'dropped';
+    this.#passed = this.#parts.clock.monotonic();
     const isConnect = item.kind === 'packet' && this.#connects.noteClient(item);
     const isEvent = event !== undefined || isConnect;
     const slot = isEvent ? (this.#slot ?? this.#attachment?.berth.events.take()) : undefined;
@@ -179,6 +184,7 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents {
   }
 
   message(frame: Buffer, binary: boolean): void {
+    this.#passed = this.#parts.clock.monotonic();
     if (this.#paused) this.#owed += frame.length;
     else this.#session?.taken(frame.length);
     switch (binary ? 'pass' : this.#connects.noteWorker(frame)) {
@@ -358,7 +364,8 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents {
     const background = [...(attachment?.running.values() ?? this.#toStart)];
     const aftermath = this.#inFlight.takeAll(certain);
     // Handlers that ran may have changed the state without a word reaching the browser.
-    this.#stale ||= !certain || aftermath.unsure > 0 || background.length > 0;
+    const mayLack = !certain && this.#parts.clock.monotonic() - this.#passed < ARRIVED;
+    this.#stale ||= mayLack || aftermath.unsure > 0 || background.length > 0;
     if (attachment?.berth.worker.manifest.persistent !== false) return this.#moveOn('crashed', aftermath, background);
     // The state is gone with its worker: only the client itself can begin anew.
     if (aftermath.unsure > 0) this.#sink.interrupted(aftermath.unsure);

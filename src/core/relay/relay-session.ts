@@ -25,6 +25,9 @@ const HANDLER_GRACE = 1_000;
 /** How long a client may take to show that it lives when another one comes with its token. Milliseconds. */
 const PROBE_TIMEOUT = 2_000;
 
+/** What may follow a tab to another sidecar (docs/PROTOCOL.md, "Two connections with one token"). Bytes. */
+const MAX_KEPT = 1024 * 1024;
+
 /** What a session leaves to the one that takes its tab over. */
 interface Estate {
   /** What the worker said since the client was gone. */
@@ -219,8 +222,15 @@ export class RelaySession implements EngineSink, CountedSession {
     if (this.#kept === undefined && (await this.engine.probe(PROBE_TIMEOUT))) return { alive: true, kept: [] };
     if (this.#kept === undefined && !this.#ended) this.#keep('replaced');
     this.engine.close('replaced', CloseCode.goingAway);
-    const kept = this.#kept?.messages.take() ?? [];
-    return { alive: false, kept: kept.filter(({ binary }) => !binary).map(({ frame }) => frame.toString()) };
+    const kept: string[] = [];
+    let bytes = 0;
+    for (const { frame, binary } of this.#kept?.messages.take() ?? []) {
+      bytes += frame.length;
+      // What does not fit is in the hydrate that follows, as far as it is state.
+      if (bytes > MAX_KEPT) break;
+      if (!binary) kept.push(frame.toString());
+    }
+    return { alive: false, kept };
   }
 
   #toast(id: string, level: 'error' | 'warning', text: string): void {
