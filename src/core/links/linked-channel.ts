@@ -160,16 +160,20 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents {
   }
 
   move(by: number): Promise<void> {
-    if (this.#state === 'closed' || this.#state === 'closing') return Promise.resolve();
+    // Before it is open it has nothing to finish there, and leaves as soon as it is.
+    if (this.#state !== 'open') return Promise.resolve();
     const { clock } = this.#parts;
     return new Promise((resolve) => {
       this.#onLeft = resolve;
       this.#timer = clock.setTimeout(() => this.#detach(), Math.max(0, by - MARGIN - clock.monotonic()));
-      if (this.#state === 'open') this.#leave();
+      this.#state = 'leaving';
+      this.#releaseSlot();
+      this.#detachWhenDone();
     });
   }
 
   answered(answer: AttachAnswer): void {
+    if (this.#state === 'closing') return answer.kind === 'attached' ? undefined : this.#finish();
     if (answer.kind === 'attached') return this.#attached(answer);
     const berth = this.#attachment?.berth;
     if (this.#state === 'returning') return this.#crashed(true);
@@ -308,10 +312,9 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents {
     this.#deadline = undefined;
     if (!this.#connects.pending) this.#restore();
     this.#sink.drained();
+    this.#left();
     const by = this.#attachment?.berth.worker.drainBy;
-    if (by === undefined) return;
-    if (this.#onLeft === undefined) void this.move(by);
-    else this.#leave();
+    if (by !== undefined) void this.move(by);
   }
 
   /** Reflex's namespace is connected: what the session had at its worker before is brought back. */
@@ -324,21 +327,13 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents {
     if (!this.#inFlight.connecting) this.#releaseAttach();
   }
 
-  #leave(): void {
-    this.#state = 'leaving';
-    this.#releaseSlot();
-    this.#detachWhenDone();
-  }
-
   #detachWhenDone(): void {
     if (this.#state === 'leaving' && !this.#inFlight.busy) this.#detach();
   }
 
   #detach(): void {
     this.#timer?.cancel();
-    if (this.#state !== 'open' && this.#state !== 'leaving') return;
-    this.#state = 'leaving';
-    this.#session?.detach('move');
+    if (this.#state === 'leaving') this.#session?.detach('move');
   }
 
   /** The worker has let go: on to another one. */
@@ -355,8 +350,10 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents {
     const isHeld = this.#state === 'open' || this.#state === 'leaving';
     this.#rest();
     this.#state = 'returning';
-    if (isHeld) this.#search.returnOf(attachment.berth, RETURN, () => this.#crashed(certain));
-    else this.#crashed(certain);
+    if (!isHeld) return this.#crashed(certain);
+    this.#search.returnOf(attachment.berth, RETURN, () => this.#crashed(certain));
+    // What already waits must not wait for ever.
+    this.#sink.drained();
   }
 
   #crashed(certain: boolean): void {
@@ -387,6 +384,7 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents {
     if (lost > 0) this.#sink.interrupted(lost);
     this.#place();
     if (again.length > 0) this.#sink.returned(again);
+    else this.#sink.drained();
   }
 
   /** A packet waits and no worker has the session: not for ever. */

@@ -322,6 +322,11 @@ export class RelaySession implements EngineSink, CountedSession {
     const estate = await before.yield();
     if (estate === 'gone') return 'own';
     if (estate === 'alive') return 'shared';
+    if (this.#ended) {
+      const packets = estate.waiting.filter(({ kind }) => kind === 'packet').length;
+      if (packets > 0) this.#context.metrics.eventLost('session_closed', packets);
+      return 'takeover';
+    }
     this.#inherited = estate.kept;
     this.#inbound.take(estate.waiting);
     return 'takeover';
