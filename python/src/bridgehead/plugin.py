@@ -71,6 +71,7 @@ class BridgeheadPlugin(Plugin):
 def _prepare_django() -> None:
     if manifest.django_bridge_runs():
         repair.repair_model_state()
+        repair.remember_dispatch_keys()
         resolver.install()
         _spare_events_work()
 
