@@ -819,7 +819,7 @@ def session_frames() -> Json:
                 ("DETACHED", {"reason": "move", "background": [running], "unrun": [8, 9]}),
             )
         ],
-        "ignored": [encode(kind, 7, b"later").hex() for kind in (46, 200, 255)],
+        "ignored": [encode(kind, 7, b"later").hex() for kind in (48, 200, 255)],
         "invalid": [
             {"title": title, "hex": encode(kind, channel, body).hex(), "error": "FRAME"}
             for title, kind, channel, body in bad
@@ -830,6 +830,173 @@ def session_frames() -> Json:
                 ("DRAIN", 14, {"seconds": 10}),
                 ("STATS", 15, {"sessions": 4_711, "inFlight": 3, "lagMs": 0.4, "rss": 190_840_832}),
             )
+        ],
+    }
+
+
+LIVE_TYPES = {"CHANGES": 17, "CHANGED": 18, "GAP": 19, "WATCH": 20, "SUBSCRIBE": 46, "UNSUBSCRIBE": 47}
+
+
+def live_frames() -> Json:
+    def text(message: object) -> bytes:
+        return json.dumps(message, separators=(",", ":"), ensure_ascii=False).encode()
+
+    def frame(name: str, sender: str, body: bytes, channel: int | None = None) -> Json:
+        kind = LIVE_TYPES[name]
+        channel = (0 if kind < 32 else 7) if channel is None else channel
+        data = encode(kind, channel, body)
+        return {"name": name, "type": kind, "from": sender, "channel": channel, "hex": data.hex()}
+
+    change: Json = {"id": "c-1", "model": "shop.product", "action": "updated", "pk": 42, "at": NOW}
+    others: list[Json] = [
+        {"id": "~" * 64, "model": "shop.product", "action": "created", "pk": "9007199254740993", "at": NOW + 1},
+        {
+            "id": "c-3",
+            "model": "läden.ware_2",
+            "action": "deleted",
+            "pk": "6f9619ff-8b86-d011-b42d-00c04fc964ff",
+            "at": 0,
+        },
+        {
+            "id": "c-4",
+            "model": "a.b",
+            "action": "updated",
+            "pk": "größe 🌉",
+            "at": NOW,
+            "tags": ["tenant:acme", "user:42"],
+        },
+        {"id": "c-5", "model": "a.b", "action": "updated", "pk": -(2**53 - 1), "at": NOW, "tags": ["t" * 100] * 8},
+        {"id": "c-6", "model": "a.b", "action": "created", "pk": "x" * 255, "at": NOW},
+    ]
+    subscribe: Json = {
+        "id": "shop___products____product_list",
+        "model": "shop.product",
+        "pks": None,
+        "tags": None,
+        "handler": "reflex___state____state.shop___products____product_list.apply_live_change",
+    }
+    messages: list[tuple[str, str, Json]] = [
+        ("CHANGES", "worker", {"n": 1, "changes": [change]}),
+        ("CHANGES", "worker", {"n": 2**32 - 1, "changes": [change, *others]}),
+        ("CHANGES", "sidecar", {"changes": [change]}),
+        ("CHANGES", "sidecar", {"changes": others}),
+        ("CHANGED", "sidecar", {"n": 1, "ok": True}),
+        ("CHANGED", "sidecar", {"n": 2**32 - 1, "ok": False}),
+        ("GAP", "sidecar", {"model": "shop.product"}),
+        ("GAP", "sidecar", {}),
+        ("GAP", "worker", {"n": 3, "model": "shop.product"}),
+        ("GAP", "worker", {"n": 4}),
+        ("WATCH", "worker", {"models": ["läden.ware_2", "shop.product"]}),
+        ("WATCH", "worker", {"models": []}),
+        ("WATCH", "worker", {"models": None}),
+        ("SUBSCRIBE", "worker", subscribe),
+        ("SUBSCRIBE", "worker", subscribe | {"pks": [1, "9007199254740993", "a b"], "tags": ["tenant:acme"]}),
+        ("SUBSCRIBE", "worker", subscribe | {"id": "1", "pks": [], "tags": [f"group:{n}" for n in range(8)]}),
+        ("SUBSCRIBE", "worker", subscribe | {"pks": list(range(1_000))}),
+        ("UNSUBSCRIBE", "worker", {"id": "shop___products____product_list"}),
+    ]
+    # What another writer, or a later version, may say.
+    lenient: list[tuple[str, str, str, Json, Json]] = [
+        (
+            "keys of later",
+            "CHANGES",
+            "worker",
+            {"n": 1, "changes": [change | {"later": 1}], "x": 1},
+            {"n": 1, "changes": [change]},
+        ),
+        (
+            "what is no change is passed over",
+            "CHANGES",
+            "worker",
+            {"n": 1, "changes": [1, {}, change | {"pk": 1.5}, change]},
+            {"n": 1, "changes": [change]},
+        ),
+        (
+            "tags that are none are as if they were not there",
+            "CHANGES",
+            "worker",
+            {"n": 1, "changes": [change | {"tags": [7]}]},
+            {"n": 1, "changes": [change]},
+        ),
+        (
+            "more than 8 tags are as if they were not there",
+            "CHANGES",
+            "worker",
+            {"n": 1, "changes": [change | {"tags": ["a"] * 9}]},
+            {"n": 1, "changes": [change]},
+        ),
+        (
+            "a model in capitals",
+            "CHANGES",
+            "sidecar",
+            {"changes": [change | {"model": "shop.Product"}]},
+            {"changes": [change]},
+        ),
+        ("a model in capitals", "SUBSCRIBE", "worker", subscribe | {"model": "shop.Product", "later": 1}, subscribe),
+        (
+            "pks and tags left out",
+            "SUBSCRIBE",
+            "worker",
+            {key: subscribe[key] for key in ("id", "model", "handler")},
+            subscribe,
+        ),
+    ]
+    bad: list[tuple[str, str, str, object]] = [
+        ("without a number", "CHANGES", "worker", {"changes": [change]}),
+        ("with number 0", "CHANGES", "worker", {"n": 0, "changes": [change]}),
+        ("with a number too large", "CHANGES", "worker", {"n": 2**32, "changes": [change]}),
+        ("without changes", "CHANGES", "worker", {"n": 1}),
+        ("with changes that are no list", "CHANGES", "sidecar", {"changes": {}}),
+        ("with too many changes", "CHANGES", "worker", {"n": 1, "changes": [0] * 1_001}),
+        ("without a number", "CHANGED", "sidecar", {"ok": True}),
+        ("without ok", "CHANGED", "sidecar", {"n": 1}),
+        ("with a word for ok", "CHANGED", "sidecar", {"n": 1, "ok": "yes"}),
+        ("of what is no model", "GAP", "sidecar", {"model": 7}),
+        ("without a number", "GAP", "worker", {"model": "shop.product"}),
+        ("of one model", "WATCH", "worker", {"models": "shop.product"}),
+        ("of what is no model", "WATCH", "worker", {"models": ["product"]}),
+        ("without an id", "SUBSCRIBE", "worker", {key: value for key, value in subscribe.items() if key != "id"}),
+        ("with an empty id", "SUBSCRIBE", "worker", subscribe | {"id": ""}),
+        ("with an id of 201 characters", "SUBSCRIBE", "worker", subscribe | {"id": "x" * 201}),
+        ("of what is no model", "SUBSCRIBE", "worker", subscribe | {"model": "product"}),
+        ("without a handler", "SUBSCRIBE", "worker", subscribe | {"handler": None}),
+        ("with too many pks", "SUBSCRIBE", "worker", subscribe | {"pks": list(range(1_001))}),
+        ("with a pk that is none", "SUBSCRIBE", "worker", subscribe | {"pks": [None]}),
+        ("with tags that are no list", "SUBSCRIBE", "worker", subscribe | {"tags": "tenant:acme"}),
+        ("with a tag that is too long", "SUBSCRIBE", "worker", subscribe | {"tags": ["t" * 101]}),
+        ("with an empty tag", "SUBSCRIBE", "worker", subscribe | {"tags": [""]}),
+        ("without an id", "UNSUBSCRIBE", "worker", {}),
+    ]
+    return {
+        "types": LIVE_TYPES,
+        "frames": [frame(name, sender, text(message)) | {"message": message} for name, sender, message in messages],
+        "lenient": [
+            {"title": title, **frame(name, sender, text(body)), "message": message}
+            for title, name, sender, body, message in lenient
+        ],
+        "invalid": [
+            {"title": f"{name} {title}", **frame(name, sender, text(body)), "error": "FRAME"}
+            for title, name, sender, body in bad
+        ]
+        + [
+            {"title": "SUBSCRIBE on channel 0", **frame("SUBSCRIBE", "worker", text(subscribe), 0), "error": "FRAME"},
+            {"title": "CHANGES on a channel", **frame("CHANGES", "worker", text(messages[0][2]), 7), "error": "FRAME"},
+            {"title": "WATCH that is not JSON", **frame("WATCH", "worker", b"{"), "error": "FRAME"},
+            {"title": "SUBSCRIBE that is not JSON", **frame("SUBSCRIBE", "worker", b"{"), "error": "FRAME"},
+        ],
+        # The payloads that a subscription's handler is run with.
+        "payloads": [
+            {
+                "live": {
+                    "subscription": subscribe["id"],
+                    "changes": [
+                        {"model": "shop.product", "action": "updated", "pk": 42},
+                        {"model": "shop.product", "action": "deleted", "pk": "9007199254740993"},
+                    ],
+                    "reload": False,
+                }
+            },
+            {"live": {"subscription": subscribe["id"], "changes": [], "reload": True}},
         ],
     }
 
@@ -849,6 +1016,7 @@ def main(folder: Path) -> None:
         "link-proof.json": proofs(),
         "link-frames.json": frames(),
         "link-session-frames.json": session_frames(),
+        "live-frames.json": live_frames(),
     }
     for name, content in files.items():
         (folder / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
