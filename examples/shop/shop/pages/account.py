@@ -4,6 +4,7 @@ import reflex as rx
 
 from shop.account import AccountState, OrderRow
 from shop.pages.layout import heading, page
+from shop.watch import WatchState
 
 
 def order_row(order: OrderRow) -> rx.Component:
@@ -64,6 +65,29 @@ def orders() -> rx.Component:
     )
 
 
+def price_watch() -> rx.Component:
+    return rx.card(
+        rx.hstack(
+            rx.heading("Price watch", size="4"),
+            rx.cond(
+                WatchState.watching,
+                rx.hstack(
+                    rx.text("Looked ", rx.text.strong(WatchState.looks, id="watch-looks"), " times", size="2"),
+                    rx.button("Stop", on_click=WatchState.stop, variant="soft", id="watch-stop"),
+                    align="center",
+                ),
+                rx.button("Watch my cart", on_click=WatchState.watch(1), variant="soft", id="watch-start"),
+            ),
+            rx.text(WatchState.news, size="2", color_scheme="green", id="watch-news"),
+            align="center",
+            spacing="4",
+        ),
+        size="3",
+        width="100%",
+        margin_top="1rem",
+    )
+
+
 def account() -> rx.Component:
     return page(
         heading("Your account", "What we know of you, and nothing more."),
@@ -79,4 +103,5 @@ def account() -> rx.Component:
             margin_bottom="1rem",
         ),
         rx.grid(details(), orders(), columns=rx.breakpoints(initial="1", md="2"), spacing="4"),
+        price_watch(),
     )
