@@ -41,6 +41,11 @@ class Desk:
         await asyncio.to_thread(worker.start)
         return await self.link(before)
 
+    def live(self) -> list[Connection]:
+        """The newest link of each worker that is well."""
+        found = {c.manifests[0]["pid"]: c for c in self.sidecar.connections if c.manifests and not c.closed}
+        return list(found.values())
+
     async def link(self, after: int = 0) -> Connection:
         """The first live link of those that came after so many."""
         found: list[Connection] = await until(
@@ -65,10 +70,12 @@ class Desk:
 
 
 @contextlib.asynccontextmanager
-async def desk(folder: Path, *, with_redis: bool = True, **environment: str) -> AsyncIterator[Desk]:
+async def desk(
+    folder: Path, *, with_redis: bool = True, heartbeat_ms: int = 5_000, **environment: str
+) -> AsyncIterator[Desk]:
     """A sidecar and Redis, no worker yet."""
     redis = await asyncio.to_thread(RedisServer(folder).start) if with_redis else None
-    sidecar = await Sidecar(SECRET).listen()
+    sidecar = await Sidecar(SECRET, heartbeat_ms=heartbeat_ms).listen()
     running = Desk(folder, sidecar, redis.url if redis is not None else "", **environment)
     try:
         yield running

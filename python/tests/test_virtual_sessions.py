@@ -344,7 +344,7 @@ async def test_resync_brings_what_was_missed_and_resets_nothing(link: Connection
     client = await VirtualClient(link).open()
     await client.run("set_theme", theme="dark")
     await client.run("add", label="seen")
-    client.messages.clear()
+    client.clear()
     assert await client.resync() == "ended"
     (update,) = client.events()
     assert not update.get("events")
@@ -352,7 +352,7 @@ async def test_resync_brings_what_was_missed_and_resets_nothing(link: Connection
     assert delta == {"count": 1, "text": "seen", "doubled": 2, "described": "1 seen", "theme": "dark"}
     assert update["delta"][ROOT].get("is_hydrated_rx_state_", True) is True
     # The state goes on as before: nothing of it is sent twice.
-    client.messages.clear()
+    client.clear()
     await client.run("add", label="seen")
     assert client.state() == {"count": 2, "doubled": 4, "described": "2 seen", "text": "seen"}
     await client.detach()
@@ -395,6 +395,8 @@ async def test_background_handlers_are_told_and_moved_exactly(running: Desk, lin
     await other.run("start", label=others)
     await client.run("once", label=label())
     await until(lambda: len(client.of(sf.BackgroundEnded)) == 1, "the end of one")
+    for text in (mine, f"{mine}-2", others):
+        await running.probe("tick.begun", label=text)
     names = [message.handler.name for message in client.of(sf.BackgroundStarted)]
     assert names == [f"{STATE}.tick", f"{STATE}.tick", f"{STATE}.once"]
     detached = await client.detach("move")
@@ -490,6 +492,7 @@ async def test_sessions_of_a_lost_link_end_after_5_seconds(running: Desk) -> Non
     client = await VirtualClient(link).open()
     text = label()
     await client.run("start", label=text)
+    await running.probe("tick.begun", label=text)
     before = len(running.sidecar.connections)
     link.cut()
     next_link = await running.link(before)

@@ -30,6 +30,7 @@ class VirtualClient:
         self.channel = 0
         # Everything of the worker's, in order; and the same by kind.
         self.messages: list[Message] = []
+        self._seen = self._numbered_from = 0
         self.gives_credit = True
         self.answers_probes: bool | None = None
         self.kept: tuple[str, ...] = ()
@@ -60,10 +61,19 @@ class VirtualClient:
 
     @property
     def received(self) -> int:
-        return max((message.n for message in self.of(sf.Received)), default=0)
+        return max((m.n for m in self._attach_messages() if isinstance(m, sf.Received)), default=0)
 
     def outcome(self, n: int) -> str | None:
-        return next((message.outcome for message in self.of(sf.Done) if message.n == n), None)
+        return next((m.outcome for m in self._attach_messages() if isinstance(m, sf.Done) and m.n == n), None)
+
+    def _attach_messages(self) -> list[Message]:
+        """Those since numbers began with 1."""
+        return self.messages[self._numbered_from :]
+
+    def clear(self) -> None:
+        """Forget what came."""
+        self.messages.clear()
+        self._seen = self._numbered_from = 0
 
     # What it does
 
@@ -91,6 +101,7 @@ class VirtualClient:
         self.channel = self.connection.register(self)
         if not changed.get("resume"):
             self.n = 0
+            self._numbered_from = len(self.messages)
         self._seen = len(self.messages)
         attach = {
             "session": self.session,

@@ -125,7 +125,7 @@ class Link:
         self._hello_nonce = ""
         self._sidecar = ""
         self._heartbeat = 5.0
-        self._last_sent = self._last_received = clock.monotonic()
+        self._last_sent = self._last_received = self._last_chunk = clock.monotonic()
         self._sent_stamp: object = None
         self._watcher: asyncio.Task[None] | None = None
         self._failure: Exception | None = None
@@ -186,9 +186,9 @@ class Link:
     async def _read(self) -> None:
         while chunk := await self._reader.read(_READ_BYTES):
             now = self._clock.monotonic()
-            if now - self._last_received > _DOUBTFUL_HEARTBEATS * self._heartbeat:
+            if now - self._last_chunk > _DOUBTFUL_HEARTBEATS * self._heartbeat:
                 self._be_in_doubt()
-            self._last_received = now
+            self._last_received = self._last_chunk = now
             for frame in self._decoder.feed(chunk):
                 if frame.type >= FIRST_VIRTUAL_TYPE and self.is_open and self._worker.sessions is not None:
                     self._held.append(frame)
