@@ -53,6 +53,9 @@ export function consistencyFaults(tree: unknown, sourceOf: SourceOf): Fault[] {
   if ((bus === 'redis' || bus === 'redis-streams') && at('redis.url') === undefined) {
     fault('live.bus', 'needs Redis', 'Set redis.url or REDIS_URL.');
   }
+  if (at('live.outbox') === true && at('database.url') === undefined) {
+    fault('live.outbox', 'needs a database', 'Set database.url or DATABASE_URL, or leave it at auto.');
+  }
   if (bus === 'postgres' && at('database.url') === undefined) {
     fault('live.bus', 'needs a database', 'Set database.url or DATABASE_URL.');
   }

@@ -97,9 +97,9 @@ const auth = z.strictObject({
 });
 
 const live = z.strictObject({
-  bus: key(z.enum(['memory', 'redis', 'redis-streams', 'postgres']).default('memory'), {
-    description: 'What carries changes between processes.',
-    planned: 'brings model changes to every session',
+  bus: key(z.enum(['memory', 'redis', 'redis-streams', 'postgres']).optional(), {
+    description:
+      'What carries changes between processes; see docs/LIVE.md. Unset: `redis` where there is a Redis, else `memory`, for a single sidecar.',
   }),
   coalesceMs: key(limit(60_000).default(50), {
     description: 'Changes of one row within this time become one.',
@@ -107,8 +107,7 @@ const live = z.strictObject({
     planned: 'brings model changes to every session',
   }),
   outbox: key(z.union([z.literal('auto'), z.boolean()]).default('auto'), {
-    description: 'Read the PostgreSQL outbox. `auto`: where its table exists.',
-    planned: 'brings model changes to every session',
+    description: 'Bring the PostgreSQL outbox to the bus. `auto`: where there is a database and its table exists.',
   }),
 });
 
@@ -320,17 +319,14 @@ export const configSchema = z.strictObject({
       url: key(urlWith('postgresql', 'postgres').optional(), {
         description: 'PostgreSQL for auth source django-db, the bus and the outbox.',
         secret: true,
-        planned: 'reads sessions and the outbox',
       }),
       replicaUrl: key(urlWith('postgresql', 'postgres').optional(), {
         description: 'Read replica for auth source django-db.',
         secret: true,
-        planned: 'reads sessions and the outbox',
       }),
       listenUrl: key(urlWith('postgresql', 'postgres').optional(), {
         description: 'For LISTEN, where `url` goes through PgBouncer.',
         secret: true,
-        planned: 'reads sessions and the outbox',
       }),
     })
     .prefault({}),

@@ -41,6 +41,7 @@ function words({ about }: Key): string {
 /** Something to uncomment where there is no default. */
 const EXAMPLES: Readonly<Record<string, string>> = {
   preset: 'small',
+  'live.bus': 'redis',
   'tiers.resolver': './resolver.mjs#resolve',
   'auth.cookie': 'sessionid',
   'auth.loginUrl': '/login',

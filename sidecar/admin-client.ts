@@ -16,24 +16,43 @@ export function adminUrl({ admin: { listen } }: Config): string {
 
 /** Asks a running sidecar for JSON. Throws AdminUnreachable, and UsageError where the address is none. */
 export async function askAdmin(url: string, path: string, apiKey: string | undefined): Promise<unknown> {
+  const response = await requestAdmin(url, path, apiKey, { signal: AbortSignal.timeout(TIMEOUT) });
+  try {
+    return await response.json();
+  } catch (error) {
+    throw unreachable(url, error);
+  }
+}
+
+/** The answer of a running sidecar, if it is a good one. Throws as `askAdmin` does. */
+export async function requestAdmin(
+  url: string,
+  path: string,
+  apiKey: string | undefined,
+  init: RequestInit = {},
+): Promise<Response> {
   const base = URL.canParse(url) ? new URL(url) : undefined;
   if (base === undefined || !/^https?:$/.test(base.protocol))
     throw new UsageError(`--url ${JSON.stringify(url)} is no address; write http://host:port`);
   const headers = apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` };
   let response: Response;
   try {
-    const signal = AbortSignal.timeout(TIMEOUT);
-    response = await fetch(new URL(path, base), { headers, signal, redirect: 'error' });
-    if (response.ok) return await response.json();
+    response = await fetch(new URL(path, base), { ...init, headers, redirect: 'error' });
   } catch (error) {
-    const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-    const why = cause instanceof Error ? ('code' in cause ? String(cause.code) : cause.message) : String(cause);
-    throw new AdminUnreachable(
-      `no sidecar answers at ${base.origin} (${why}); start it with bridgehead serve, or give --url`,
-      { cause: error },
-    );
+    throw unreachable(url, error);
   }
+  if (response.ok) return response;
   throw new AdminUnreachable(`the sidecar at ${base.origin} answers ${response.status}: ${await remedy(response)}`);
+}
+
+function unreachable(url: string, error: unknown): AdminUnreachable {
+  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+  const code = cause instanceof Error && 'code' in cause && typeof cause.code === 'string' ? cause.code : undefined;
+  const why = code ?? (cause instanceof Error ? cause.message : String(cause));
+  return new AdminUnreachable(
+    `no sidecar answers at ${new URL(url).origin} (${why}); start it with bridgehead serve, or give --url`,
+    { cause: error },
+  );
 }
 
 async function remedy(response: Response): Promise<string> {

@@ -10,6 +10,8 @@ const COMMANDS: Readonly<Record<string, () => Promise<CommandDef>>> = {
   check: () => import('./commands/check.ts').then(({ check }) => check),
   doctor: () => import('./commands/doctor.ts').then(({ doctor }) => doctor),
   init: () => import('./commands/init.ts').then(({ init }) => init),
+  publish: () => import('./commands/publish.ts').then(({ publish }) => publish),
+  tail: () => import('./commands/tail.ts').then(({ tail }) => tail),
   schema: () => import('./commands/schema.ts').then(({ schema }) => schema),
 };
 

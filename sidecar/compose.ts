@@ -20,6 +20,7 @@ import { keyring } from '../src/protocol/keys.ts';
 import { opened } from './opened.ts';
 import { doctorFacts } from './compose-doctor.ts';
 import { composeSource, permissionsOf } from './compose-source.ts';
+import { composeBus, type Live } from './compose-bus.ts';
 import { composeUsers } from './compose-users.ts';
 import { loadTransport } from './transport.ts';
 import { VERSION } from './version.ts';
@@ -36,6 +37,8 @@ export interface ComposeParts {
 export interface Running {
   readonly addresses: { readonly listen: string; readonly link: string | undefined };
   readonly operator: Operator;
+  /** The change bus. */
+  readonly live: Live;
   /** Takes what may change while running from another configuration. */
   reload(next: Config): void;
   /** From now on unready: balancers look elsewhere, while sessions are still accepted from those that have not noticed. */
@@ -72,6 +75,7 @@ export async function compose(config: Config, parts: ComposeParts): Promise<Runn
       if (config.auth.revoked === 'reconnect') gateway.revoke(what);
     },
   });
+  const live = await composeBus(config, { ...parts, instance });
   const state = { accepting: false };
   const workers = new LinkedWorkers(parts);
   const ready = (): boolean =>
@@ -151,9 +155,11 @@ export async function compose(config: Config, parts: ComposeParts): Promise<Runn
     }),
     ...(links === undefined ? [] : [linkHealth(links)]),
     ...users.health(),
+    ...live.health(),
   ];
 
   return {
+    live,
     addresses: { listen: `http://${formatAddress({ ...config.listen, port })}`, link },
     operator: {
       ready,
@@ -185,6 +191,7 @@ export async function compose(config: Config, parts: ComposeParts): Promise<Runn
       transport.stopListening();
       await links?.close();
       await users.close();
+      await live.close();
       await source?.close?.();
       pool.stop();
       await transport.close();

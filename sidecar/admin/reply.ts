@@ -1,9 +1,13 @@
+import type { ServerResponse } from 'node:http';
+
 /** What a route answers. */
 export interface Reply {
   readonly status: number;
   readonly contentType: string;
   readonly body: string;
   readonly headers?: Readonly<Record<string, string>>;
+  /** In place of the body: writes to the response until either side ends it. */
+  readonly stream?: (response: ServerResponse) => void;
 }
 
 export function json(status: number, value: unknown, headers?: Readonly<Record<string, string>>): Reply {

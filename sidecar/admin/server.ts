@@ -5,7 +5,9 @@ import { formatAddress } from '../../config/values.ts';
 import type { PrometheusMetrics } from '../../src/adapters/metrics/index.ts';
 import type { Logger, Operator } from '../../src/ports/index.ts';
 import { opened } from '../opened.ts';
+import type { Live } from '../compose-bus.ts';
 import { AccessGuard } from './access.ts';
+import { liveRoutes } from './live-routes.ts';
 import { AdminError, type Reply } from './reply.ts';
 import { adminRoutes, findRoute, type Route } from './routes.ts';
 
@@ -19,6 +21,8 @@ export interface AdminParts {
   readonly operator: Operator;
   readonly metrics: PrometheusMetrics;
   readonly logger: Logger;
+  /** The change bus, where there is one. */
+  readonly live?: Pick<Live, 'bus' | 'deadLetters'>;
 }
 
 export interface Admin {
@@ -29,7 +33,8 @@ export interface Admin {
 /** The admin listener: health, metrics and the operator's API, on a port of its own. */
 export async function startAdmin({ address, apiKey, hosts }: AdminOptions, parts: AdminParts): Promise<Admin> {
   const guard = new AccessGuard({ host: address.host, apiKey, hosts });
-  const routes = adminRoutes({ ...parts, guard });
+  const { live } = parts;
+  const routes = [...adminRoutes({ ...parts, guard }), ...(live === undefined ? [] : liveRoutes(live))];
   const server = createServer(
     { requestTimeout: 30_000, headersTimeout: 10_000, keepAliveTimeout: 10_000 },
     (request, response) => {
@@ -61,15 +66,16 @@ async function answer(
   }
 }
 
-function send(response: ServerResponse, { status, contentType, body, headers }: Reply): void {
+function send(response: ServerResponse, { status, contentType, body, headers, stream }: Reply): void {
   response.writeHead(status, {
     'content-type': contentType,
-    'content-length': Buffer.byteLength(body),
+    ...(stream === undefined && { 'content-length': Buffer.byteLength(body) }),
     'cache-control': 'no-store',
     'x-content-type-options': 'nosniff',
     ...headers,
   });
-  response.end(body);
+  if (stream === undefined || response.req.method === 'HEAD') response.end(body);
+  else stream(response);
 }
 
 function listen(server: Server, address: TcpAddress): Promise<void> {

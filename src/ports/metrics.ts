@@ -1,3 +1,4 @@
+import type { GapReason } from '../protocol/change.ts';
 import type { Tier } from '../protocol/tier.ts';
 
 /** Why an arriving request or upgrade was turned away; the label `reason` of `bridgehead_refusals_total`. */
@@ -76,4 +77,10 @@ export interface Metrics {
   linkState(event: 'up' | 'down' | 'refused'): void;
   /** A linked session changed its worker, or its link: `drained` in order, `crashed` without, `resumed` the same worker. */
   sessionMoved(how: 'drained' | 'crashed' | 'resumed'): void;
+  /** Changes that this process gave to the bus. */
+  changesPublished(result: 'ok' | 'failed', count: number): void;
+  /** Changes that came over the bus; seconds from when the oldest of them was published, by the clocks of both sides. */
+  changesReceived(count: number, lag: number): void;
+  /** Changes may have been missed. */
+  changeGap(reason: GapReason): void;
 }

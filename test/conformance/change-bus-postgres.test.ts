@@ -347,7 +347,16 @@ describe('the relay of the outbox', () => {
     options: { name?: string; elected?: boolean; url?: string } = {},
   ): OutboxRelay {
     const { name = 'shop', elected = true } = options;
-    const made = outboxRelay({ ...parts, pool: pool(options.url), listenUrl: url, bus: to, name, instance, elected });
+    const made = outboxRelay({
+      ...parts,
+      pool: pool(options.url),
+      listenUrl: url,
+      bus: to,
+      name,
+      instance,
+      elected,
+      required: true,
+    });
     closing.push(() => made.close());
     return made;
   }

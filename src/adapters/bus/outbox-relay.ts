@@ -18,6 +18,8 @@ export interface OutboxRelayOptions {
   readonly instance: string;
   /** True where one process tells all others: one is elected. False where each must read for itself. */
   readonly elected: boolean;
+  /** Whether an outbox that is not there is worth a warning. */
+  readonly required: boolean;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -92,7 +94,6 @@ class Relay implements OutboxRelay {
 
   start(): void {
     this.#follower.start();
-    this.#wakeUps.start();
     this.#endTrimming = trimming(this.#options.pool, this.#options.clock);
   }
 
@@ -130,8 +131,12 @@ class Relay implements OutboxRelay {
     this.#detail = detail;
     this.#state = state;
     if (state === before) return;
-    const { logger } = this.#options;
-    if (state === 'relaying') logger.info({}, 'the outbox is relayed to the change bus');
+    const { logger, required } = this.#options;
+    if (state === 'relaying') {
+      // Not before: most databases have no outbox.
+      this.#wakeUps.start();
+      logger.info({}, 'the outbox is brought to the change bus');
+    } else if (state === 'absent' && required) logger.warn({}, detail);
     else if (state === 'down') logger.warn({ detail }, 'the outbox cannot be relayed: its changes wait; trying on');
   }
 }

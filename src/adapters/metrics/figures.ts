@@ -1,7 +1,8 @@
 import type { EventLossReason, HandlerMeter, Metrics, RefusalReason, SessionCloseReason } from '../../ports/index.ts';
+import type { GapReason } from '../../protocol/change.ts';
 import type { Tier } from '../../protocol/tier.ts';
 import { BOUNDS, Durations } from './durations.ts';
-import { CLOSE_REASONS, LOSS_REASONS, REFUSAL_REASONS } from './reasons.ts';
+import { CLOSE_REASONS, GAP_REASONS, LOSS_REASONS, REFUSAL_REASONS } from './reasons.ts';
 
 /** Beyond this many handlers all further ones share `other`: each costs a scrape some fifteen lines. */
 const MAX_HANDLERS = 1000;
@@ -94,7 +95,11 @@ export class Figures implements Metrics {
   readonly moves = new Tally({ drained: 0, crashed: 0, resumed: 0 });
   readonly accessRefusals = new Tally({ login: 0, forbidden: 0, unknown: 0 });
   readonly authLookups = new Tally({ memory: 0, redis: 0, source: 0, unavailable: 0 });
+  readonly published = new Tally({ ok: 0, failed: 0 });
+  readonly gaps = new Tally(GAP_REASONS);
+  readonly changeLags = new Durations();
   readonly connectDurations = new Durations();
+  changesIn = 0;
   uploadBytes = 0;
   clientBytesIn = 0;
   clientBytesOut = 0;
@@ -176,6 +181,19 @@ export class Figures implements Metrics {
 
   sessionMoved(how: 'drained' | 'crashed' | 'resumed'): void {
     this.moves.add(how);
+  }
+
+  changesPublished(result: 'ok' | 'failed', count: number): void {
+    this.published.add(result, count);
+  }
+
+  changesReceived(count: number, lag: number): void {
+    this.changesIn += count;
+    this.changeLags.observe(lag);
+  }
+
+  changeGap(reason: GapReason): void {
+    this.gaps.add(reason);
   }
 
   snapshot(): MetricsSnapshot {

@@ -49,6 +49,7 @@ export function prometheusMetrics(options: PrometheusOptions = {}): PrometheusMe
   exposeShadow(figures, expose);
   exposeSessions(figures, expose);
   exposeTraffic(figures, expose, prefix);
+  exposeChanges(figures, expose, prefix);
   return Object.assign(figures, { register, text: () => register.metrics() });
 }
 
@@ -164,6 +165,20 @@ function exposeTraffic(figures: Figures, expose: Expose, prefix: string): void {
     'links',
     'Workers that hold a link.',
     plain(() => figures.links.count('up') - figures.links.count('down')),
+  );
+}
+
+function exposeChanges(figures: Figures, expose: Expose, prefix: string): void {
+  expose('counter', 'changes_published_total', 'Changes given to the bus.', tally('result', figures.published));
+  expose(
+    'counter',
+    'changes_received_total',
+    'Changes that came over the bus, own ones included.',
+    plain(() => figures.changesIn),
+  );
+  expose('counter', 'change_gaps_total', 'Times that changes may have been missed.', tally('reason', figures.gaps));
+  expose('histogram', 'change_lag_seconds', 'From the publishing of a change to its arrival over the bus.', () =>
+    histogram(`${prefix}change_lag_seconds`, {}, figures.changeLags),
   );
 }
 

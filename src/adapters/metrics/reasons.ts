@@ -1,3 +1,4 @@
+import type { GapReason } from '../../protocol/change.ts';
 import type { EventLossReason, RefusalReason, SessionCloseReason } from '../../ports/index.ts';
 
 /**
@@ -45,3 +46,5 @@ export const CLOSE_REASONS: Readonly<Record<SessionCloseReason, 0>> = {
   replaced: 0,
   draining: 0,
 };
+
+export const GAP_REASONS: Readonly<Record<GapReason, 0>> = { reconnect: 0, trimmed: 0, server: 0, reported: 0 };

@@ -1,0 +1,93 @@
+import { randomUUID } from 'node:crypto';
+import { BusUnavailableError } from '../../src/ports/change-bus.ts';
+import { systemClock } from '../../src/ports/clock.ts';
+import { ChangeError, MAX_BATCH, readModel, readPublished, type Change } from '../../src/protocol/change.ts';
+import type { DeadLetters, Live } from '../compose-bus.ts';
+import { parseJson, readBody } from './body.ts';
+import { IdempotentReplies, type Repeatable } from './idempotency.ts';
+import { AdminError, json, type Reply } from './reply.ts';
+import type { Route } from './routes.ts';
+import { Tails } from './tail.ts';
+
+/** A thousand changes with long keys. Bytes. */
+const MAX_BODY = 1_048_576;
+const MOST_LETTERS = 1_000;
+
+/** Publishing changes, watching them, and the stream's dead letters. */
+export function liveRoutes({ bus, deadLetters }: Pick<Live, 'bus' | 'deadLetters'>): Route[] {
+  const replies = new IdempotentReplies();
+  const tails = new Tails(bus);
+  const publish = async (body: Buffer, repeatable: Repeatable | undefined): Promise<Reply> => {
+    const changes = refusing(() => read(body, repeatable));
+    await reaching('The change bus', () => bus.publish(changes));
+    return json(202, { accepted: changes.length });
+  };
+  return [
+    {
+      method: 'POST',
+      path: '/api/publish',
+      access: 'write',
+      handle: async ({ request }) => {
+        const body = await readBody(request, MAX_BODY);
+        return replies.run(request, body, (repeatable) => publish(body, repeatable));
+      },
+    },
+    {
+      method: 'GET',
+      path: '/api/tail',
+      access: 'read',
+      handle: ({ query }) => {
+        const model = query.get('model');
+        return tails.open(model === null ? undefined : refusing(() => readModel(model, 'model')));
+      },
+    },
+    {
+      method: 'GET',
+      path: '/api/dead-letters',
+      access: 'read',
+      handle: () =>
+        reaching('The stream', async () => json(200, { deadLetters: await existing(deadLetters).list(MOST_LETTERS) })),
+    },
+    {
+      method: 'POST',
+      path: '/api/dead-letters/:id/replay',
+      access: 'write',
+      handle: ({ segments }) =>
+        reaching('The stream', async () => {
+          if (await existing(deadLetters).replay(segments['id'] ?? '')) return json(202, { replayed: true });
+          throw new AdminError(404, 'unknown_dead_letter', 'No dead letter has this id; see GET /api/dead-letters.');
+        }),
+    },
+  ];
+}
+
+function read(body: Buffer, repeatable: Repeatable | undefined): Change[] {
+  const id = (index: number): string => repeatable?.id(index) ?? randomUUID();
+  return readPublished(parseJson(body), { id, now: systemClock.now() });
+}
+
+function existing(deadLetters: DeadLetters | undefined): DeadLetters {
+  if (deadLetters !== undefined) return deadLetters;
+  throw new AdminError(409, 'no_dead_letters', 'Only the bus redis-streams has dead letters: see live.bus.');
+}
+
+function refusing<T>(work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    if (!(error instanceof ChangeError)) throw error;
+    const size = error.field === 'changes' ? ` (at most ${MAX_BATCH} in a request)` : '';
+    throw new AdminError(400, 'bad_change', `${error.message}${size}`);
+  }
+}
+
+async function reaching<T>(what: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof AdminError) throw error;
+    const remedy = 'send the same again later';
+    const message = error instanceof BusUnavailableError ? error.message : `${what} cannot be reached: ${remedy}.`;
+    throw new AdminError(503, 'bus_unavailable', message, { 'retry-after': '1' });
+  }
+}
