@@ -117,7 +117,9 @@ export async function compose(config: Config, parts: ComposeParts): Promise<Runn
       },
       session: (token, cookie) => gateway.sessionChanged(token, cookie),
       invalidated: (what) => users.invalidate(what),
-      reported: (worker, report) => reports.report(worker, report),
+      reported: (worker, report) => {
+        if (current.tiers.shadow) reports.report(worker, report);
+      },
     };
   }
 
@@ -178,7 +180,8 @@ export async function compose(config: Config, parts: ComposeParts): Promise<Runn
       gateway.configure(gatewaySettings(next));
       const message = rulesMessage(next);
       const changed = JSON.stringify(message) !== JSON.stringify(rulesMessage(current));
-      if (changed) reports.forget(new Set(links?.workers.map(({ manifest }) => manifest.instance)));
+      const watching = next.tiers.shadow ? (links?.workers ?? []) : [];
+      if (changed) reports.forget(new Set(watching.map(({ manifest }) => manifest.instance)));
       current = next;
       links?.setRules(message);
     },

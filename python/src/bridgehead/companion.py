@@ -94,7 +94,7 @@ class Companion:
         )
         if self.facts.uses_django:
             events.count_queries()
-        self._pool = LinkPool(urls, worker, on_missed=self._catch_up, on_open=self._tell_everything)
+        self._pool = LinkPool(urls, worker, on_missed=self._catch_up)
         return self._pool
 
     async def _answer(self, query: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -113,11 +113,6 @@ class Companion:
     def _tell_report(self, body: Mapping[str, Any]) -> None:
         if self._pool is not None:
             self._pool.broadcast(FrameType.REPORT, body)
-
-    def _tell_everything(self, link: Link) -> None:
-        """A sidecar that was away, or is new, has missed reports: figures are absolute, so that twice does no harm."""
-        for body in self.shadow.everything():
-            link.send(FrameType.REPORT, body)
 
     def invalidate(self, body: Mapping[str, Any]) -> None:
         """Tell every linked sidecar. From any thread."""

@@ -42,7 +42,6 @@ class LinkPool:
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
         resolve: Resolve = link_address.resolve,
         on_missed: Callable[[Link], None] = lambda link: None,
-        on_open: Callable[[Link], None] = lambda link: None,
     ) -> None:
         self._urls = tuple(urls)
         self._worker = worker
@@ -51,7 +50,6 @@ class LinkPool:
         self._random_bytes = random_bytes
         self._resolve = resolve
         self._on_missed = on_missed
-        self._on_open = on_open
         self._unheard: set[LinkUrl] = set()
         self._last_must_hear = float("-inf")
         self._addresses: dict[LinkUrl, set[LinkUrl]] = {url: set() for url in self._urls}
@@ -120,7 +118,6 @@ class LinkPool:
             self._said.clear()
             counters.add("link.connected")
             logger.info("linked with the sidecar of %r at %s", link.name, address)
-            self._on_open(link)
             if address in self._unheard:
                 self._unheard.discard(address)
                 self._on_missed(link)

@@ -215,10 +215,13 @@ class Recorder:
     def follow(self, rules: Mapping[str, Any]) -> bool:
         """Take the body of a RULES frame that was found good; true while it asks for a shadow.
 
-        Other rules make a new run, since its figures are about them; the same ones, from another sidecar, do not.
+        Other rules make a new run, since its figures are about them. The same ones come with a new link: its sidecar
+        may have missed reports, and is told everything. Figures are absolute, so that twice does no harm.
         """
         same = {key: value for key, value in rules.items() if key != "version"}
         if same == self._rules:
+            for body in self.everything():
+                self._send(body)
             return self._run is not None
         self._rules = same
         self._run = Run() if rules.get("shadow") is True else None
