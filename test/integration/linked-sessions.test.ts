@@ -171,6 +171,28 @@ describe('a worker that stops', () => {
     expect(moved.packets.some(({ kind }) => kind === 'resync')).toBe(true);
   });
 
+  it('gives up a few sessions at a time, each of them only when the one before is elsewhere; the others are served', async () => {
+    const clock = new ManualClock();
+    const sidecar = await start({}, { clock });
+    const old = await link(sidecar, 'old');
+    const clients: EngineClient[] = [];
+    for (const n of upTo(12)) clients.push(await enter(sidecar, `tab-${n}`));
+    const next = await link(sidecar, 'next');
+    next.onAttach = () => undefined;
+    const leaving = (): number => old.sessions.filter(({ detached }) => detached !== undefined).length;
+    old.drain(10);
+    await eventually(() => next.sessions.length).toBe(8);
+    for (const client of clients) client.send(event(1));
+    const stayed = old.sessions.filter(({ detached }) => detached === undefined);
+    expect(stayed).toHaveLength(4);
+    await eventually(() => stayed.every((session) => numbers(session).length === 1)).toBe(true);
+    next.sessions[0]?.answer({ kind: 'attached', received: 0, sent: 0 });
+    await eventually(leaving).toBe(9);
+    // Half of the time is over: whoever is left goes at once.
+    clock.advance(5_000);
+    await eventually(leaving).toBe(12);
+  });
+
   it('keeps its sessions waiting where there is no other, for the one that comes', async () => {
     const sidecar = await start();
     const old = await link(sidecar, 'old');

@@ -17,7 +17,7 @@ const EVENT_WEIGHT = 20;
 
 /** A session that lies at a worker and can be asked to move. */
 export interface Moored {
-  /** The worker is about to stop, by `by` of the monotonic clock: finish, let go, and go elsewhere. Resolves when it has let go. */
+  /** The worker is about to stop, by `by` of the monotonic clock: finish, let go, and go elsewhere. Resolves when it is there. */
   move(by: number): Promise<void>;
 }
 

@@ -147,6 +147,7 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents {
     if (this.#state === 'closed' || this.#state === 'closing') return Promise.resolve();
     const session = this.#state === 'returning' ? undefined : this.#session;
     this.#rest();
+    this.#left();
     if (session === undefined) {
       this.#finish();
       return Promise.resolve();
@@ -379,7 +380,6 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents {
     this.#reconnects = again.some((item) => item.kind === 'packet' && item.header.type === SocketPacket.connect);
     // A page that loads again starts its own.
     this.#toStart = this.#reconnects ? [] : background.filter(isCall);
-    this.#left();
     const lost = unsure + background.filter((handler) => !isCall(handler)).length;
     if (lost > 0) this.#sink.interrupted(lost);
     this.#place();

@@ -9,8 +9,8 @@ import { Berth } from './berth.ts';
 const MAX_TOKENS = 100_000;
 /** Loads that differ by less are the same: several sidecars then choose alike. */
 const SAME_LOAD = 1.1;
-/** Sessions that leave a stopping worker at a time, where there are others to take them. */
-const MOVES = 16;
+/** Sessions that are on their way from a stopping worker at a time, where there are others to take them. */
+const MOVES = 8;
 
 /** The linked workers that take sessions, and which of them a session gets. */
 export class LinkedWorkers {
@@ -136,14 +136,20 @@ export class LinkedWorkers {
     void this.#empty(berth, worker.drainBy);
   }
 
-  /** A worker is about to stop: its sessions go, a few at a time, so that those that stay are served until their turn. */
+  /**
+   * A worker is about to stop: its sessions go, a few at a time, so that the others are served until their turn and nobody waits for more
+   * than a move. When half of the time is over, all that are left go at once.
+   */
   async #empty(berth: Berth, by: number): Promise<void> {
     this.#logger.info({ worker: berth.instance, sessions: berth.sessions.size }, 'a worker stops: moving its sessions');
     const leaving = [...berth.sessions];
-    const lanes = this.any ? MOVES : leaving.length;
     const next = async (): Promise<void> => {
       for (let session = leaving.shift(); session !== undefined; session = leaving.shift()) await session.move(by);
     };
-    await Promise.all(Array.from({ length: lanes }, next));
+    const lanes = (count: number): Promise<unknown> => Promise.all(Array.from({ length: count }, next));
+    const half = Math.max(0, (by - this.#clock.monotonic()) / 2);
+    const hurry = this.#clock.setTimeout(() => void lanes(leaving.length), half);
+    await lanes(this.any ? MOVES : leaving.length);
+    hurry.cancel();
   }
 }
