@@ -35,6 +35,10 @@ class FrameType(IntEnum):
     DRAIN = 14
     STATS = 15
     REPORT = 16
+    CHANGES = 17
+    CHANGED = 18
+    GAP = 19
+    WATCH = 20
 
 
 class FrameError(ValueError):

@@ -1,6 +1,6 @@
 """Frames of virtual sessions (docs/PROTOCOL.md, "Sessions on a link"), both directions.
 
-`decode` gives a message for the types 32 to 45 and None for later ones; `FrameError` for what no such frame may be.
+`decode` gives a message for the types 32 to 47 and None for later ones; `FrameError` for what no such frame may be.
 Unknown keys and flags are ignored.
 """
 
@@ -15,6 +15,7 @@ from typing import Any, Literal, cast, get_args
 
 from bridgehead import frames
 from bridgehead.frames import Frame, FrameError
+from bridgehead.live import change
 
 
 class SessionFrameType(IntEnum):
@@ -32,6 +33,8 @@ class SessionFrameType(IntEnum):
     INJECT = 43
     PROBE = 44
     PROBED = 45
+    SUBSCRIBE = 46
+    UNSUBSCRIBE = 47
 
 
 AttachError = Literal["elsewhere", "draining", "unknown", "failed"]
@@ -42,6 +45,9 @@ Outcome = Literal["ended", "raised", "cancelled"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 # What one frame can hold of an Engine.IO frame.
 MAX_PAYLOAD = frames.LIMIT - 10
+
+MAX_PKS = 1_000
+MAX_SUBSCRIPTION_ID = 200
 
 _BINARY, _WANTS_DONE = 1, 2
 _NUMBER = struct.Struct(">I")
@@ -182,6 +188,22 @@ class Probed:
     kept: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """Run `handler` when rows of `model` change: those of `pks`, those with one of `tags`, or (None) all."""
+
+    id: str
+    model: str
+    handler: str
+    pks: tuple[int | str, ...] | None = None
+    tags: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribe:
+    id: str
+
+
 Message = (
     Attach
     | Attached
@@ -199,6 +221,8 @@ Message = (
     | Inject
     | Probe
     | Probed
+    | Subscribe
+    | Unsubscribe
 )
 
 
@@ -383,6 +407,34 @@ def _decode_probed(frame: Frame) -> Probed:
     return Probed(_flag(body, "alive", frame), tuple(kept))
 
 
+def _decode_subscribe(frame: Frame) -> Subscribe:
+    body = frame.json()
+    try:
+        model = change.label_of(body.get("model"))
+        pks, tags = body.get("pks"), body.get("tags")
+        if pks is not None:
+            pks = _list(body, "pks", frame)
+            if len(pks) > MAX_PKS or not all(isinstance(pk, int | str) for pk in pks):
+                raise FrameError(f"'pks' of SUBSCRIBE are more than {MAX_PKS}, or hold what is no key")
+            pks = tuple(change.pk_of(pk) for pk in pks)
+        tags = None if tags is None else change.tags_of(_list(body, "tags", frame))
+    except change.ChangeError as error:
+        raise FrameError(f"SUBSCRIBE: {error}") from error
+    return Subscribe(_subscription(body, frame), model, _text(body, "handler", frame), pks, tags)
+
+
+def _subscription(body: Mapping[str, Any], frame: Frame) -> str:
+    name = _text(body, "id", frame)
+    if not 0 < len(name) <= MAX_SUBSCRIPTION_ID:
+        raise FrameError(f"'id' of frame type {frame.type} has not 1 to {MAX_SUBSCRIPTION_ID} characters")
+    return name
+
+
+def _subscribe_body(subscribe: Subscribe) -> bytes:
+    narrowed = {"pks": subscribe.pks, "tags": subscribe.tags}
+    return _json({"id": subscribe.id, "model": subscribe.model, **narrowed, "handler": subscribe.handler})
+
+
 def _attach_body(attach: Attach) -> bytes:
     return _json(
         {
@@ -444,6 +496,8 @@ _DECODERS: dict[int, Callable[[Frame], Message]] = {
     SessionFrameType.INJECT: _decode_inject,
     SessionFrameType.PROBE: _decode_probe,
     SessionFrameType.PROBED: _decode_probed,
+    SessionFrameType.SUBSCRIBE: _decode_subscribe,
+    SessionFrameType.UNSUBSCRIBE: lambda frame: Unsubscribe(_subscription(frame.json(), frame)),
 }
 
 _ENCODERS: dict[type, tuple[SessionFrameType, Callable[[Any], bytes]]] = {
@@ -466,4 +520,6 @@ _ENCODERS: dict[type, tuple[SessionFrameType, Callable[[Any], bytes]]] = {
     Inject: (SessionFrameType.INJECT, _inject_body),
     Probe: (SessionFrameType.PROBE, lambda m: b"{}"),
     Probed: (SessionFrameType.PROBED, lambda m: _json({"alive": m.alive, "kept": m.kept})),
+    Subscribe: (SessionFrameType.SUBSCRIBE, _subscribe_body),
+    Unsubscribe: (SessionFrameType.UNSUBSCRIBE, lambda m: _json({"id": m.id})),
 }
