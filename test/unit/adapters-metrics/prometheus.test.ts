@@ -18,6 +18,9 @@ describe('prometheusMetrics', () => {
     for (let count = 0; count < 1234; count++) buy.event('auth_only');
     buy.event('worker');
     metrics.handler('shop.Cart', 'buy').event('none');
+    buy.shadow('none', 5);
+    buy.shadow('none', 2);
+    buy.shadowWrong(3);
     metrics.sessionOpened('websocket');
     metrics.sessionOpened('websocket');
     metrics.sessionOpened('polling');
@@ -40,6 +43,8 @@ describe('prometheusMetrics', () => {
       'bridgehead_events_total{state="shop.Cart",handler="buy",tier="auth_only"}': 1234,
       'bridgehead_events_total{state="shop.Cart",handler="buy",tier="worker"}': 1,
       'bridgehead_events_total{state="shop.Cart",handler="buy",tier="none"}': 1,
+      'bridgehead_shadow_events_total{state="shop.Cart",handler="buy",tier="none"}': 7,
+      'bridgehead_shadow_wrong_total{state="shop.Cart",handler="buy"}': 3,
       bridgehead_sessions: 2,
       'bridgehead_sessions_opened_total{transport="websocket"}': 2,
       'bridgehead_sessions_opened_total{transport="polling"}': 1,
