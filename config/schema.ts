@@ -76,6 +76,13 @@ const auth = z.strictObject({
       userTable: key(z.string().min(1).optional(), {
         description: "The user model's table. Unset: Django's own name for it.",
       }),
+      sessionTable: key(z.string().min(1).default('django_session'), {
+        description: 'The table of sessions, where a session engine of your own has another.',
+      }),
+      backends: key(z.array(z.string().min(1)).min(1).max(20).default(['django.contrib.auth.backends.ModelBackend']), {
+        description:
+          "AUTHENTICATION_BACKENDS whose users source django-db answers for: those that let in whom Django's ModelBackend lets in, and grant nothing of their own. Sessions of others are left to the worker.",
+      }),
     })
     .prefault({}),
   revoked: key(z.enum(['keep', 'reconnect']).default('keep'), {

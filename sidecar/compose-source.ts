@@ -35,7 +35,7 @@ export async function composeSource(
 
 /** `pg` is loaded where it is used: a start without it does not pay for it. */
 async function composeDjangoDb(config: Config, parts: { clock: Clock; logger: Logger }): Promise<ComposedSource> {
-  const { secretKey, secretKeyFallbacks, userModel, userTable } = config.auth.django;
+  const { secretKey, secretKeyFallbacks, userModel, userTable, sessionTable, backends } = config.auth.django;
   const { url, replicaUrl } = config.database;
   if (secretKey === undefined)
     throw new Error("auth.source django-db: set auth.django.secretKey to Django's SECRET_KEY");
@@ -51,6 +51,8 @@ async function composeDjangoDb(config: Config, parts: { clock: Clock; logger: Lo
     settings: {
       secretKeys: [secretKey, ...secretKeyFallbacks],
       userModel,
+      sessionTable,
+      backends,
       ...(userTable !== undefined && { userTable }),
     },
     permissions: () => permissionsOf(config.tiers.rules),

@@ -1,0 +1,59 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { configSchema, type ConfigInput } from '../../config/schema.ts';
+import { composeSource } from '../../sidecar/compose-source.ts';
+import { systemClock } from '../../src/ports/clock.ts';
+import { silentLogger } from '../../src/ports/logger.ts';
+import { pythonEnv } from '../../tools/python-env.ts';
+import { startPostgres, type Postgres } from '../../tools/services/index.ts';
+import { DjangoProject } from '../support/django-project.ts';
+
+const BACKEND = 'django.contrib.auth.backends.RemoteUserBackend';
+const KEY = 'the secret key of the project';
+
+describe('the source django-db by its configuration', () => {
+  let postgres: Postgres;
+  let cookie: string;
+
+  /** Users of another backend, and sessions in a table of another name. */
+  beforeAll(async () => {
+    postgres = await startPostgres();
+    const project = new DjangoProject(await pythonEnv(), {
+      databaseUrl: postgres.url,
+      secretKey: KEY,
+      backends: [BACKEND],
+    });
+    await project.run('migrate');
+    const pk = await project.run<string>('make_user', { name: 'demo' });
+    cookie = await project.run<string>('log_in', { pk, backend: BACKEND });
+    await project.run('sql', { text: 'CREATE TABLE own_session AS TABLE django_session', values: [] });
+    await project.run('sql', { text: 'DELETE FROM django_session', values: [] });
+    await project.stop();
+  });
+  afterAll(() => postgres?.stop());
+
+  type DjangoInput = NonNullable<NonNullable<ConfigInput['auth']>['django']>;
+  it.each<[string, DjangoInput, string]>([
+    [
+      'finds a user of the backends and in the table given',
+      { backends: [BACKEND], sessionTable: 'own_session' },
+      'user',
+    ],
+    ['leaves users of other backends to the worker', { sessionTable: 'own_session' }, 'unavailable'],
+    ["looks into Django's own table where none is given", { backends: [BACKEND] }, 'anonymous'],
+    ['does not know of a table that is not there', { backends: [BACKEND], sessionTable: 'no_session' }, 'unavailable'],
+    [
+      'takes a name of a table for a name alone',
+      { backends: [BACKEND], sessionTable: 'own_session" WHERE true; --' },
+      'unavailable',
+    ],
+  ])('%s', async (_what, django, expected) => {
+    const config = configSchema.parse({
+      auth: { source: 'django-db', django: { secretKey: KEY, ...django } },
+      database: { url: postgres.url },
+    });
+    const source = await composeSource(config, undefined, { clock: systemClock, logger: silentLogger });
+    const answer = await source?.resolve(cookie, AbortSignal.timeout(5_000));
+    await source?.close?.();
+    expect(answer?.kind).toBe(expected);
+  });
+});
