@@ -9,7 +9,7 @@ export type ChangeBusState = 'starting' | 'up' | 'down';
  * Carries model changes between processes: each change to every subscriber of every process of the deployment, its publisher's
  * own included.
  *
- * A bus MUST keep the order in which changes of one row were published by one process, or committed to the outbox. It MUST give
+ * A bus MUST keep the order in which changes of one row were published, each after the last was taken, or committed to the outbox. It MUST give
  * a change whose id it has given before to nobody, as far as a bounded memory of ids reaches. It MUST tell a gap whenever changes
  * may have been missed since it was up, and MUST NOT tell one where it can prove that nothing was. It MUST reconnect for ever,
  * with backoff and jitter, and MUST NOT hold anything that can grow without bound.

@@ -1,17 +1,19 @@
 import type { Clock, Timer } from '../../ports/clock.ts';
 
 const FIRST = 100;
-const LONGEST = 5_000;
 
-/** Waits between tries: twice as long each time, up to 5 s, with jitter, so that processes do not come back together. */
+/** Waits between tries: twice as long each time up to `longest`, with jitter, so that processes do not come back together. */
 export class Backoff {
   readonly #clock: Clock;
+  readonly #longest: number;
   #tries = 0;
   #wake = (): void => undefined;
   #closed = false;
 
-  constructor(clock: Clock) {
+  /** Milliseconds; default 5,000. */
+  constructor(clock: Clock, longest = 5_000) {
     this.#clock = clock;
+    this.#longest = longest;
   }
 
   /** It worked: the next wait is short again. */
@@ -22,7 +24,7 @@ export class Backoff {
   /** Resolves after the next wait, or at once when closed. */
   async wait(): Promise<void> {
     if (this.#closed) return;
-    const most = Math.min(LONGEST, FIRST * 2 ** Math.min(this.#tries++, 10));
+    const most = Math.min(this.#longest, FIRST * 2 ** Math.min(this.#tries++, 10));
     let timer: Timer | undefined;
     await new Promise<void>((resolve) => {
       this.#wake = resolve;

@@ -34,7 +34,7 @@ export class OutboxFollower {
 
   constructor(options: OutboxFollowerOptions) {
     this.#options = options;
-    this.#backoff = new Backoff(options.clock);
+    this.#backoff = new Backoff(options.clock, POLL);
   }
 
   start(): void {

@@ -35,7 +35,7 @@ export interface OutboxRelay {
 }
 
 /** Whoever relays says so at least every two seconds; silent for so long it is taken for dead. Milliseconds. */
-const LEASE = 8_000;
+const LEASE = 6_000;
 
 const TAKE_LEASE = `
   INSERT INTO bridgehead_cursor AS cursor (name, snapshot, holder, until)

@@ -21,9 +21,10 @@ const BLOCK = 500;
 /** Messages of one read. */
 const COUNT = 100;
 
-/** In one step: which run of the server answers, and whether the entry at the cursor is still there. */
+/** In one step: which run of the server answers (empty where it may not be asked), and whether the entry at the cursor is still there. */
 const CHECK = `
-local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
+local info = redis.pcall('INFO', 'server')
+local run = type(info) == 'string' and string.match(info, 'run_id:(%w+)')
 local entry = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])
 return { run or '', #entry }`;
 

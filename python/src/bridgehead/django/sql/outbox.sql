@@ -9,7 +9,7 @@ BEGIN
   -- Functions keep this path, so that no table of another schema can stand in the way of theirs.
   PERFORM set_config('search_path', format('%I, pg_temp', current_schema()), true);
 
-  -- action gap: changes of the model (of all, if it is empty) may be missing.
+  -- action gap: changes of the model (of all, if it is empty) may be missing. tags: a list of texts, or null.
   CREATE TABLE IF NOT EXISTS bridgehead_change (
     position bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     tx xid8 NOT NULL DEFAULT pg_current_xact_id(),
@@ -17,6 +17,7 @@ BEGIN
     model text NOT NULL,
     action text NOT NULL CHECK (action IN ('created', 'updated', 'deleted', 'gap')),
     pk text NOT NULL,
+    tags jsonb,
     at timestamptz NOT NULL DEFAULT clock_timestamp()
   );
   CREATE INDEX IF NOT EXISTS bridgehead_change_tx ON bridgehead_change (tx);
@@ -84,6 +85,9 @@ BEGIN
     RETURN NULL;
   END
   $body$;
+
+  -- Else whoever may make a table could write into the outbox.
+  REVOKE ALL ON FUNCTION bridgehead_record() FROM PUBLIC;
 
   -- Begins to record a table's changes, by whomever they are made.
   CREATE OR REPLACE FUNCTION bridgehead_track(target regclass, model text) RETURNS void LANGUAGE plpgsql
