@@ -17,6 +17,8 @@ export interface SessionSummary {
   readonly address: string;
   /** Address of the backend, or the instance of the linked worker; empty before the first packet. */
   readonly upstream: string;
+  /** Whether one of its events is at work. `away`: no worker has the session now; `unknown`: a direct backend does not tell. */
+  readonly work: 'busy' | 'idle' | 'unknown' | 'away';
   /** Seconds since it was opened. */
   readonly age: number;
   readonly events: number;

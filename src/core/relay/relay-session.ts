@@ -113,6 +113,7 @@ export class RelaySession implements EngineSink, CountedSession {
       transport: this.engine.transport,
       address: this.#client.address,
       upstream: this.#channel?.where ?? '',
+      work: this.#channel?.work ?? 'away',
       age: (this.#context.clock.monotonic() - this.#opened) / 1000,
       events: this.#pipeline.count,
       queued: { upstream: this.#inbound.waiting.bytes, client: this.engine.bufferedBytes },

@@ -24,6 +24,7 @@ class Sessions implements Operator {
         transport: 'websocket',
         address: '::1',
         upstream: '',
+        work: 'away',
         age: 1,
         events: 0,
         queued: { upstream: 0, client: 0 },
