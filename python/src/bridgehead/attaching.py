@@ -43,7 +43,7 @@ async def attach(
             return AttachRefused("elsewhere", "another worker has this token", owner), None
     socket = VirtualSocket(sessions.eio, sessions, link, channel, request.session)
     socket.takeover, socket.kept = takeover, kept
-    environ = await make_environ(request)
+    environ = make_environ(request)
     sessions.eio.sockets[socket.sid] = socket
     try:
         accepted = await sessions.eio._trigger_event("connect", socket.sid, environ, run_async=False)

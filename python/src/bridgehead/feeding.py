@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bridgehead import counters, work
 from bridgehead.resync import last_page, send_whole_state
 from bridgehead.session_frames import Client, Detach, Inject, Outcome, Resync
+from bridgehead.virtual_environ import compacted, share_headers
 from bridgehead.virtual_socket import VirtualSocket
 from bridgehead.work import Work
 
@@ -48,6 +49,19 @@ async def _deliver(sessions: VirtualSessions, socket: VirtualSocket, client: Cli
     finally:
         begun.release()
         socket.taken(len(client.payload))
+        if client.n == 1:
+            _compact(sessions, socket)
+
+
+def _compact(sessions: VirtualSessions, socket: VirtualSocket) -> None:
+    """The session is connected, and will mostly wait from now on: keep equal things once."""
+    environs = sessions.sio.environ
+    if socket.sid in environs:
+        environs[socket.sid] = compacted(environs[socket.sid])
+    # reflex 0.10 keeps the decoded headers of each connection.
+    static = getattr(sessions.namespace, "_static_router_data", {}).get(sessions.sid_of(socket))
+    if static is not None and isinstance(static.get("headers"), dict):
+        static["headers"] = share_headers(static["headers"])
 
 
 def _text(payload: bytes) -> Any:

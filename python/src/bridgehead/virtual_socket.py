@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from functools import lru_cache
 from typing import Any, Protocol
 
 from engineio import packet  # type: ignore[import-untyped]
@@ -337,4 +338,17 @@ class VirtualSocket:
         """Remember where the tab is, from an event of its client."""
         router_data = data.get("router_data") if isinstance(data, dict) else None
         if isinstance(router_data, dict) and isinstance(router_data.get("pathname"), str):
-            self.page = {key: router_data[key] for key in ("pathname", "asPath", "query") if key in router_data}
+            page = {key: router_data[key] for key in ("pathname", "asPath", "query") if key in router_data}
+            if page != self.page:
+                self.page = _shared_page(page)
+
+
+@lru_cache(maxsize=1024)
+def _page(pathname: str, as_path: str) -> dict[str, Any]:
+    return {"pathname": pathname, "asPath": as_path, "query": {}}
+
+
+def _shared_page(page: dict[str, Any]) -> dict[str, Any]:
+    """One for all tabs that show the same page; pages are read, never written."""
+    path = page.get("asPath")
+    return _page(page["pathname"], path) if isinstance(path, str) and page.get("query") == {} else page
