@@ -23,13 +23,19 @@ export type Prepared =
   /** The user must be found first: try again after `until`, which never rejects. */
   | { readonly kind: 'wait'; readonly until: Promise<void> };
 
+/** As much of what sessions share as an event's way up needs. */
+export type PipelineContext = Pick<
+  RelayContext,
+  'namespace' | 'tiers' | 'annotator' | 'users' | 'workerEnforces' | 'loginUrl' | 'clock' | 'metrics'
+>;
+
 const INVALID: Prepared = { kind: 'invalid' };
 const UNKNOWN: AuthResult = { kind: 'unavailable', cause: 'no source' };
 
 /** Parse, tier, user, access, strip, annotate. One for each session. */
 export class EventPipeline {
   readonly identity: ClientIdentity;
-  readonly #context: RelayContext;
+  readonly #context: PipelineContext;
   readonly #client: ClientInfo;
   readonly #latency: LatencyWatch;
   #token: ClientToken;
@@ -39,7 +45,7 @@ export class EventPipeline {
   /** Events that went through. */
   count = 0;
 
-  constructor(context: RelayContext, client: ClientInfo, identity: ClientIdentity, latency: LatencyWatch) {
+  constructor(context: PipelineContext, client: ClientInfo, identity: ClientIdentity, latency: LatencyWatch) {
     this.#context = context;
     this.#client = client;
     this.#token = client.token;
