@@ -44,18 +44,17 @@ function shown(path: string, value: unknown): unknown {
   return value;
 }
 
-/** What works otherwise than one may expect: keys that are not in force, and consequences that a file does not show. */
-export function explain({ config, sources }: LoadedConfig): string[] {
-  const notices = ownKeys()
-    .filter(
-      ({ path, about }) => about?.planned !== undefined && !['default', 'preset', undefined].includes(sources[path]),
-    )
-    .map(({ path, about }) => `${path} is set but not in force yet (${about?.planned ?? ''})`);
+/** What works otherwise than one may expect: keys without an effect, and consequences that a file does not show. */
+export function explain({ config }: LoadedConfig): string[] {
+  const notices: string[] = [];
   const guarded = config.tiers.rules.findIndex((rule) => rule.login !== undefined);
   if (guarded >= 0 && (config.auth.source === 'none' || config.secret === undefined)) {
     notices.push(
       `tiers.rules[${guarded}].login refuses every event: without a secret and an auth.source nobody can say who a user is`,
     );
+  }
+  if (config.tiers.shadow) {
+    notices.push('tiers.shadow is on: rules decide nothing and refuse nobody; bridgehead doctor tells what they would do');
   }
   if (config.tiers.resolve !== undefined) {
     notices.push(
@@ -67,6 +66,19 @@ export function explain({ config, sources }: LoadedConfig): string[] {
   }
   if (config.admin.apiKey === undefined && !isLoopback(config.admin.listen.host)) {
     notices.push('admin.listen is off loopback and there is no admin.apiKey: it serves health alone');
+  }
+  if (config.live.push.length > 0 && (config.secret === undefined || !config.link.sessions)) {
+    notices.push(
+      'live.push has no effect: handlers are started in sessions that come over a link, which needs a secret and link.sessions',
+    );
+  }
+  if (config.live.push.some((pattern) => /^[*.]*$/.test(pattern))) {
+    notices.push('live.push allows every handler of the app to whoever has admin.apiKey or can write to the bus');
+  }
+  if (config.live.scripts) {
+    notices.push(
+      'live.scripts is true: whoever has admin.apiKey or can write to the bus runs JavaScript in every browser',
+    );
   }
   if (config.origins.includes('*'))
     notices.push('origins holds *: any website may open sessions with its visitors’ cookies');

@@ -80,9 +80,9 @@ describe.each<ReflexVersion>(['0.10', '0.9'])('a shadow over the shop, reflex %s
   });
 
   /** The sidecar anew, with these tiers; resolves when the worker is linked. */
-  const start = async (tiers: ConfigInput['tiers']): Promise<BridgeheadProcess> => {
+  const start = async (tiers: ConfigInput['tiers'], sessions = false): Promise<BridgeheadProcess> => {
     await sidecar?.stop();
-    const link = { listen: `unix:${folder}/link`, sessions: false };
+    const link = { listen: `unix:${folder}/link`, sessions };
     const started = await startBridgehead({ settings: { backends: [shop.url], secret, tiers, link } });
     sidecar = started;
     await eventually(async () => {
@@ -218,9 +218,9 @@ describe.each<ReflexVersion>(['0.10', '0.9'])('a shadow over the shop, reflex %s
       expect([name, found.lowest]).toEqual([name, lowest[name]]);
     }
 
-    // Started anew with the rules that it printed.
+    // Started anew with the rules that it printed, and with sessions that come over the worker's link.
     const { rules } = wrong.diagnosis.advised;
-    await start({ rules, shadow: true });
+    await start({ rules, shadow: true }, true);
     expect((await visit(sidecar?.url ?? '')).map(facts)).toEqual(own);
     const right = await doctorAfterVisit();
     expect(right.diagnosis).toMatchObject({ ok: true, wrong: 0, advised: { changed: false } });
