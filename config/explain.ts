@@ -54,7 +54,9 @@ export function explain({ config }: LoadedConfig): string[] {
     );
   }
   if (config.tiers.shadow) {
-    notices.push('tiers.shadow is on: rules decide nothing and refuse nobody; bridgehead doctor tells what they would do');
+    notices.push(
+      'tiers.shadow is on: rules decide nothing and refuse nobody; bridgehead doctor tells what they would do',
+    );
   }
   if (config.tiers.resolve !== undefined) {
     notices.push(
