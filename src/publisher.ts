@@ -12,6 +12,8 @@ export interface PublishedChange {
   readonly model: string;
   readonly action: ChangeAction;
   readonly pk: number | bigint | string;
+  /** Whom it concerns, such as `tenant:acme`: at most 8 texts of 1 to 100 characters. */
+  readonly tags?: readonly string[];
 }
 
 /** One of: the deployment's Redis, its database, or the admin listener of a sidecar. */
@@ -111,7 +113,9 @@ async function openWay(options: PublisherOptions): Promise<Way> {
 function httpWay(url: string, apiKey: string): Way {
   const target = new URL('/api/publish', url);
   const send = async (changes: readonly Change[]): Promise<void> => {
-    const body = JSON.stringify({ changes: changes.map(({ id, model, action, pk }) => ({ id, model, action, pk })) });
+    const body = JSON.stringify({
+      changes: changes.map(({ id, model, action, pk, tags }) => ({ id, model, action, pk, tags })),
+    });
     const headers = { authorization: `Bearer ${apiKey}`, 'content-type': 'application/json' };
     const response = await ask(target, { method: 'POST', headers, body });
     if (response.ok) return;

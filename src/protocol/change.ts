@@ -12,6 +12,11 @@ export interface Change {
   readonly pk: number | string;
   /** When it was published, Unix milliseconds by the publisher's clock. */
   readonly at: number;
+  /**
+   * Whom it concerns, such as `tenant:acme`: at most 8 texts of 1 to 100 characters. Subscriptions that ask for tags hear only of changes that have one
+   * of them, or none at all.
+   */
+  readonly tags?: readonly string[];
 }
 
 /** Changes may have been missed: of one model, or (without) of any. */
@@ -29,12 +34,14 @@ export type GapReason = 'reconnect' | 'trimmed' | 'server' | 'reported';
 const MAX_ID = 64;
 const MAX_MODEL = 200;
 const MAX_PK = 255;
+const MAX_TAGS = 8;
+const MAX_TAG = 100;
 
 /** Changes of one call of the HTTP API or a publisher. */
 export const MAX_BATCH = 1_000;
 
 const ACTIONS: readonly string[] = ['created', 'updated', 'deleted'] satisfies ChangeAction[];
-const KEYS = ['id', 'model', 'action', 'pk'];
+const KEYS = ['id', 'model', 'action', 'pk', 'tags'];
 
 /** What a publisher wrote is no change: which field, why, and what to do. */
 export class ChangeError extends Error {
@@ -78,7 +85,11 @@ function readOne(body: Fields, prefix: string, index: number, defaults: ChangeDe
   const unknown = Object.keys(body).find((name) => !KEYS.includes(name));
   if (unknown !== undefined) {
     const name = /^\w{1,32}$/.test(unknown) ? unknown : JSON.stringify(unknown.slice(0, 32));
-    throw new ChangeError(`${prefix}${name}`, 'is not known', 'A change has model, action, pk and, if you like, id.');
+    throw new ChangeError(
+      `${prefix}${name}`,
+      'is not known',
+      'A change has model, action, pk and, if you like, id and tags.',
+    );
   }
   const { id = defaults.id(index) } = body;
   if (!isId(id)) {
@@ -93,7 +104,21 @@ function readOne(body: Fields, prefix: string, index: number, defaults: ChangeDe
   if (!isAction(action)) {
     throw new ChangeError(`${prefix}action`, 'is not an action', 'Write created, updated or deleted.');
   }
-  return { id, model, action, pk: readPk(body['pk'], `${prefix}pk`), at: defaults.now };
+  const pk = readPk(body['pk'], `${prefix}pk`);
+  return { id, model, action, pk, at: defaults.now, ...readTags(body['tags'], `${prefix}tags`) };
+}
+
+function readTags(value: unknown, field: string): Pick<Change, 'tags'> {
+  if (value === undefined || value === null) return {};
+  if (!Array.isArray(value)) throw new ChangeError(field, 'is not a list', 'Write texts, for example ["tenant:acme"].');
+  if (value.length > MAX_TAGS) {
+    throw new ChangeError(field, `holds ${value.length} tags`, `Give a change at most ${MAX_TAGS}.`);
+  }
+  const wrong = value.findIndex((tag) => !isTag(tag));
+  if (wrong !== -1) {
+    throw new ChangeError(`${field}[${wrong}]`, 'is not a tag', `Write a text of 1 to ${MAX_TAG} characters.`);
+  }
+  return value.length === 0 ? {} : { tags: value as string[] };
 }
 
 /** A model's label in lower case. Throws ChangeError. */
@@ -146,14 +171,19 @@ export function encodeChanges(changes: readonly Change[]): string[] {
     parts = [];
     length = 0;
   };
-  for (const { id, model, action, pk, at } of changes) {
-    const text = JSON.stringify({ id, model, action, pk, at });
+  for (const change of changes) {
+    const text = JSON.stringify(plainChange(change));
     if (parts.length >= MAX_MESSAGE_CHANGES || length + text.length > MAX_MESSAGE_CHARACTERS) flush();
     parts.push(text);
     length += text.length;
   }
   flush();
   return messages;
+}
+
+/** With its known keys alone, in the order in which they are written. */
+export function plainChange({ id, model, action, pk, at, tags }: Change): Change {
+  return { id, model, action, pk, at, ...(tags !== undefined && { tags }) };
 }
 
 export function encodeGap({ model }: Gap): string {
@@ -176,11 +206,18 @@ export function readBusMessage(text: string, defaults: ChangeDefaults): BusMessa
 }
 
 /** Other versions may say more: what is not known is ignored. */
-function readFromBus(value: unknown, index: number, defaults: ChangeDefaults): Change[] {
+export function readFromBus(value: unknown, index: number, defaults: ChangeDefaults): Change[] {
   if (typeof value !== 'object' || value === null) return [];
-  const { id = defaults.id(index), model, action, pk, at = defaults.now } = value as Fields;
+  const { id = defaults.id(index), model, action, pk, at = defaults.now, tags } = value as Fields;
   if (!isId(id) || !isModel(model) || !isAction(action) || !isPk(pk)) return [];
-  return [{ id, model: model.toLowerCase(), action, pk, at: Number.isSafeInteger(at) ? Number(at) : defaults.now }];
+  const made = Number.isSafeInteger(at) ? Number(at) : defaults.now;
+  return [{ id, model: model.toLowerCase(), action, pk, at: made, ...tagsOf(tags) }];
+}
+
+/** Tags that cannot be read narrow nothing: the change concerns everybody. */
+function tagsOf(value: unknown): Pick<Change, 'tags'> {
+  const isReadable = Array.isArray(value) && value.length > 0 && value.length <= MAX_TAGS && value.every(isTag);
+  return isReadable ? { tags: value } : {};
 }
 
 type Fields = Readonly<Record<string, unknown>>;
@@ -203,7 +240,7 @@ function isId(value: unknown): value is string {
   return typeof value === 'string' && value.length <= MAX_ID && /^[!-~]+$/.test(value);
 }
 
-function isModel(value: unknown): value is string {
+export function isModel(value: unknown): value is string {
   return (
     typeof value === 'string' &&
     value.length <= MAX_MODEL &&
@@ -211,11 +248,22 @@ function isModel(value: unknown): value is string {
   );
 }
 
+/** PostgreSQL's text cannot hold a NUL, nor UTF-8 a lone surrogate. */
+export function isTag(value: unknown): value is string {
+  return (
+    typeof value === 'string' &&
+    value !== '' &&
+    value.length <= MAX_TAG &&
+    !value.includes('\0') &&
+    value.isWellFormed()
+  );
+}
+
 function isAction(value: unknown): value is ChangeAction {
   return typeof value === 'string' && ACTIONS.includes(value);
 }
 
-function isPk(value: unknown): value is number | string {
+export function isPk(value: unknown): value is number | string {
   if (typeof value === 'number') return Number.isSafeInteger(value);
   // PostgreSQL's text cannot hold a NUL, nor UTF-8 a lone surrogate.
   return (

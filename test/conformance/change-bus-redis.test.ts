@@ -137,7 +137,7 @@ describe('Redis Streams', () => {
     }
     const before = two.heard.list.length;
     await eventually(() => two.heard.list.length).toBeGreaterThan(before + 20);
-    const { taken } = await publisher.stop();
+    const taken = await publisher.stop();
     for (const { heard } of [one, two]) {
       await eventually(() => taken.filter(({ id }) => !heard.has(id))).toEqual([]);
       expect(heard.gaps).toEqual([]);
@@ -315,7 +315,7 @@ describe.each([
       return one.heard.has(next.id) && two.heard.has(next.id);
     };
     await eventually(probe, { timeout: 40_000 }).toBe(true);
-    const { taken } = await publisher.stop();
+    const taken = await publisher.stop();
     await new Promise((resolve) => setImmediate(resolve));
     for (const { heard } of [one, two]) {
       const missing = (): unknown[] => taken.filter(({ id }) => !heard.has(id));

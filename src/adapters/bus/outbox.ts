@@ -21,11 +21,12 @@ interface Row {
   readonly model: string;
   readonly action: string;
   readonly pk: string;
+  readonly tags: unknown;
   /** Unix milliseconds. */
   readonly at: string;
 }
 
-const COLUMNS = 'position, id, model, action, pk, (extract(epoch FROM at) * 1000)::bigint AS at';
+const COLUMNS = 'position, id, model, action, pk, tags, (extract(epoch FROM at) * 1000)::bigint AS at';
 /** Committed since the snapshot $1. An id or a time would not do: transactions commit in another order than they began. */
 const SINCE = 'tx >= pg_snapshot_xmin($1::pg_snapshot) AND NOT pg_visible_in_snapshot(tx, $1::pg_snapshot)';
 /** Orders snapshots of one server by time: transactions begin, which raises xmax, or end, which leaves fewer under way. */
@@ -128,8 +129,8 @@ function itemsOf(rows: readonly Row[]): OutboxItem[] {
   return items;
 }
 
-function readRow({ id, model, action, pk, at }: Row): Change | undefined {
-  const text = JSON.stringify({ id, model, action, pk: pkOf(pk), at: Number(at) });
+function readRow({ id, model, action, pk, tags, at }: Row): Change | undefined {
+  const text = JSON.stringify({ id, model, action, pk: pkOf(pk), tags, at: Number(at) });
   const read = readBusMessage(text, { id: () => id, now: Number(at) });
   return read.kind === 'changes' ? read.changes[0] : undefined;
 }
@@ -139,17 +140,19 @@ function gapOf({ model }: Row): Gap {
 }
 
 const INSERT = `
-  INSERT INTO bridgehead_change (id, model, action, pk)
-  SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[])`;
+  INSERT INTO bridgehead_change (id, model, action, pk, tags)
+  SELECT id, model, action, pk, tags::jsonb
+  FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) AS given (id, model, action, pk, tags)`;
 
 /** All or none of them. Rejects where the database does. */
 export async function writeOutbox(pool: Pool, changes: readonly Change[]): Promise<void> {
-  const column = (read: (change: Change) => string): string[] => changes.map(read);
+  const column = (read: (change: Change) => string | null): (string | null)[] => changes.map(read);
   await ask(pool, INSERT, [
     column(({ id }) => id),
     column(({ model }) => model),
     column(({ action }) => action),
     column(({ pk }) => String(pk)),
+    column(({ tags }) => (tags === undefined ? null : JSON.stringify(tags))),
   ]);
 }
 

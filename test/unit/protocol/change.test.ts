@@ -33,6 +33,13 @@ describe('reading what is published', () => {
     ]);
   });
 
+  it('takes tags, and none for an empty list', () => {
+    expect(readPublished({ ...good, tags: ['tenant:acme', 'größe'] }, defaults)).toMatchObject([
+      { tags: ['tenant:acme', 'größe'] },
+    ]);
+    for (const tags of [[], null]) expect(readPublished({ ...good, tags }, defaults)[0]).not.toHaveProperty('tags');
+  });
+
   it('takes a batch in its order', () => {
     const read = readPublished({ changes: [good, { ...good, pk: 'a', id: 'x' }] }, defaults);
     expect(read.map(({ id, pk }) => [id, pk])).toEqual([
@@ -66,6 +73,11 @@ describe('reading what is published', () => {
     [{ ...good, id: 'with space' }, 'id'],
     [{ ...good, id: 7 }, 'id'],
     [{ ...good, id: 'x'.repeat(65) }, 'id'],
+    [{ ...good, tags: 'tenant:acme' }, 'tags'],
+    [{ ...good, tags: Array.from({ length: 9 }, (_, n) => `group:${n}`) }, 'tags'],
+    [{ ...good, tags: ['a', ''] }, 'tags[1]'],
+    [{ ...good, tags: ['x'.repeat(101)] }, 'tags[0]'],
+    [{ ...good, tags: [5] }, 'tags[0]'],
     [{ ...good, at: 5 }, 'at'],
     [{ ...good, '<script>': 5 }, '"<script>"'],
     [{ changes: {} }, 'changes'],
@@ -88,16 +100,20 @@ describe('reading what is published', () => {
 });
 
 const changes = fc.array(
-  fc.record({
-    id: fc.stringMatching(/^[!-~]{1,64}$/),
-    model: fc.stringMatching(/^[a-z_]\w{0,20}\.[a-z_]\w{0,20}$/).map((text) => text.toLowerCase()),
-    action: fc.constantFrom('created', 'updated', 'deleted'),
-    pk: fc.oneof(
-      fc.maxSafeInteger(),
-      fc.string({ unit: 'grapheme', minLength: 1, maxLength: 20 }).filter((text) => !text.includes('\0')),
-    ),
-    at: fc.maxSafeInteger(),
-  }),
+  fc.record(
+    {
+      id: fc.stringMatching(/^[!-~]{1,64}$/),
+      model: fc.stringMatching(/^[a-z_]\w{0,20}\.[a-z_]\w{0,20}$/).map((text) => text.toLowerCase()),
+      action: fc.constantFrom('created', 'updated', 'deleted'),
+      pk: fc.oneof(
+        fc.maxSafeInteger(),
+        fc.string({ unit: 'grapheme', minLength: 1, maxLength: 20 }).filter((text) => !text.includes('\0')),
+      ),
+      at: fc.maxSafeInteger(),
+      tags: fc.array(fc.constantFrom('tenant:acme', 'user:42', 'größe "x"'), { minLength: 1, maxLength: 8 }),
+    },
+    { requiredKeys: ['id', 'model', 'action', 'pk', 'at'] },
+  ),
   { maxLength: 300 },
 );
 
@@ -121,6 +137,13 @@ describe('messages on a bus', () => {
   it('may hold one change that stands alone, without an id, and what other versions add', () => {
     const read = readBusMessage(JSON.stringify({ ...good, tenant: 5 }), defaults);
     expect(read).toEqual({ kind: 'changes', changes: [{ id: 'made-0', ...good, at: 1_000 }], skipped: 0 });
+  });
+
+  it('concern everybody where their tags cannot be read', () => {
+    for (const tags of ['a', [5], Array.from({ length: 9 }, () => 'a')]) {
+      const read = readBusMessage(JSON.stringify({ ...good, tags }), defaults);
+      expect(read).toEqual({ kind: 'changes', changes: [{ id: 'made-0', ...good, at: 1_000 }], skipped: 0 });
+    }
   });
 
   it('lose only what cannot be read', () => {

@@ -208,7 +208,9 @@ describe('a publisher over the API', () => {
   it('publishes one change or several, integers of any size, and says why it could not', async () => {
     const { away, heard, url } = await start();
     const publisher = createPublisher({ url, apiKey: KEY });
-    expect(await publisher.publish({ model: 'shop.product', action: 'updated', pk: 2n ** 60n })).toBe(1);
+    const large = { model: 'shop.product', action: 'updated', pk: 2n ** 60n, tags: ['tenant:acme'] } as const;
+    expect(await publisher.publish(large)).toBe(1);
+    expect(heard[0]?.tags).toEqual(['tenant:acme']);
     expect(await publisher.publish([1, 2].map((pk) => ({ model: 'shop.product', action: 'created', pk })))).toBe(2);
     expect(heard.map(({ pk }) => pk)).toEqual(['1152921504606846976', 1, 2]);
     await expect(publisher.publish({ model: 'shop', action: 'updated', pk: 1 })).rejects.toThrow(/^model is not/);
