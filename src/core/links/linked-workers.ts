@@ -58,7 +58,10 @@ export class LinkedWorkers {
       this.#forget(berth);
     }
     for (const worker of carrying) this.#add(worker);
-    this.#bareSince = this.any ? undefined : (this.#bareSince ?? this.#clock.monotonic());
+    // Workers that are there and take none are not worth waiting for.
+    const since =
+      workers.length > 0 && carrying.length === 0 ? -Infinity : (this.#bareSince ?? this.#clock.monotonic());
+    this.#bareSince = this.any ? undefined : since;
     // Who is told may ask to be told again.
     const waiting = [...this.#waiting];
     this.#waiting.clear();

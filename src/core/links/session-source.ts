@@ -62,7 +62,7 @@ function whenLinked({ workers }: LinkedChannelParts, callback: () => void): () =
   return () => forget();
 }
 
-/** Until a worker takes sessions, or none is to be expected any more. */
+/** Until a worker takes sessions, or none is to be expected. */
 async function untilLinked(linked: LinkedChannelParts, signal: AbortSignal): Promise<void> {
   const { workers, clock, wait } = linked;
   const patience = Math.min(wait, LINK_GRACE) - workers.bare;
@@ -74,7 +74,11 @@ async function untilLinked(linked: LinkedChannelParts, signal: AbortSignal): Pro
       signal.removeEventListener('abort', done);
       resolve();
     };
-    const forget = whenLinked(linked, done);
+    const look = (): void => {
+      if (workers.any || workers.bare === Infinity) done();
+      else forget = workers.onceChanged(look);
+    };
+    let forget = workers.onceChanged(look);
     const timer = clock.setTimeout(done, patience);
     signal.addEventListener('abort', done, { once: true });
   });
