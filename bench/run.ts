@@ -11,6 +11,7 @@ const BENCHES: Readonly<Record<string, () => Promise<Bench>>> = {
   upload: async () => (await import('./upload.ts')).upload,
   resolver: async () => (await import('./resolver.ts')).resolver,
   tiers: async () => (await import('./tiers.ts')).tiers,
+  restart: async () => (await import('./restart.ts')).restart,
   startup: async () => (await import('./startup.ts')).startup,
 };
 

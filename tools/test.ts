@@ -77,8 +77,9 @@ async function check(): Promise<Counts> {
 async function pythonCheck(): Promise<Counts> {
   const python = await pythonEnv();
   const folder = join(checkout, 'python');
-  await show(join(python.bin, 'ruff'), ['check', '--no-cache', folder, shopFolder], 1);
-  await show(join(python.bin, 'ruff'), ['format', '--no-cache', '--check', '--exclude', '*.md', folder, shopFolder], 1);
+  const apps = [shopFolder, join(checkout, 'bench', 'app')];
+  await show(join(python.bin, 'ruff'), ['check', '--no-cache', folder, ...apps], 1);
+  await show(join(python.bin, 'ruff'), ['format', '--no-cache', '--check', '--exclude', '*.md', folder, ...apps], 1);
   await show(join(python.bin, 'mypy'), [], 5, folder);
   return onePassed;
 }

@@ -43,8 +43,11 @@ export async function startBareRelay(upstream: Peer): Promise<Peer> {
   ]);
 }
 
-/** Directives as in proxy/nginx.conf, without an access log, which would cost nginx time that nobody else spends. */
-export async function startNginxPeer(upstream: Peer): Promise<Peer> {
+/**
+ * Directives as in proxy/nginx.conf, without an access log, which would cost nginx time that nobody else spends. With `max_fails`
+ * nginx would shut out a worker that is back, since a WebSocket only counts as a success once it has ended.
+ */
+export async function startNginxPeer(...upstreams: readonly { readonly port: number }[]): Promise<Peer> {
   const port = await freePort();
   const configuration = `
 worker_processes auto;
@@ -59,7 +62,7 @@ http {
         ''      '';
     }
     upstream worker {
-        server 127.0.0.1:${upstream.port};
+        ${upstreams.map((upstream) => `server 127.0.0.1:${upstream.port} max_fails=0;`).join('\n        ')}
         keepalive 32;
     }
     server {
