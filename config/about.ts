@@ -9,17 +9,13 @@ export interface About {
   readonly secret?: true;
   /** Takes effect on SIGHUP without a restart. */
   readonly reload?: true;
-  /** What the key will do; until then it is accepted and has no effect. */
-  readonly planned?: string;
 }
 
 const registry = z.registry<About>();
 
 /** Puts words beside a schema. The outermost schema of a key carries them. */
 export function key<Schema extends z.ZodType>(schema: Schema, about: About): Schema {
-  const described = schema.meta({
-    description: about.planned ? `${about.description} Not in force yet.` : about.description,
-  });
+  const described = schema.meta({ description: about.description });
   registry.add(described, about);
   return described;
 }

@@ -47,9 +47,7 @@ function row({ path, about, accepts, fallback }: Key): string {
   const flags = [about?.reload ? '**R**' : '', about?.secret ? 'Secret: never shown.' : ''].filter(
     (text) => text !== '',
   );
-  const meaning = [about?.description ?? '', about?.planned === undefined ? '' : 'Not in force yet.', ...flags].filter(
-    (text) => text !== '',
-  );
+  const meaning = [about?.description ?? '', ...flags].filter((text) => text !== '');
   return `| \`${path}\` | ${cell(accepts)}${unit} | ${fallback === undefined ? '' : `\`${cell(JSON.stringify(fallback))}\``} | ${cell(meaning.join(' '))} |`;
 }
 

@@ -103,6 +103,11 @@ const auth = z.strictObject({
     .prefault({}),
 });
 
+/** With both dots: a pattern without them would never match, or match more than it seems. */
+const pushPattern = z.string().regex(/^\*$|^[^\s.]+(\.[^\s.]+){1,20}$/, {
+  error: 'must be module.Class.handler, with * and ? as wildcards',
+});
+
 const live = z.strictObject({
   bus: key(z.enum(['memory', 'redis', 'redis-streams', 'postgres']).optional(), {
     description:
@@ -111,7 +116,15 @@ const live = z.strictObject({
   coalesceMs: key(limit(60_000).default(50), {
     description: 'Changes of one row within this time become one.',
     unit: 'milliseconds',
-    planned: 'brings model changes to every session',
+  }),
+  push: key(z.array(pushPattern).max(1_000).default([]), {
+    description:
+      'Handlers that `POST /api/push` may start in sessions: globs of `module.Class.handler`, such as `shop.orders.OrderState.refresh`. Each sidecar asks its own list.',
+    reload: true,
+  }),
+  scripts: key(z.boolean().default(false), {
+    description: 'Whether `POST /api/push` may run JavaScript in browsers.',
+    reload: true,
   }),
   outbox: key(z.union([z.literal('auto'), z.boolean()]).default('auto'), {
     description: 'Bring the PostgreSQL outbox to the bus. `auto`: where there is a database and its table exists.',

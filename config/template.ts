@@ -35,7 +35,7 @@ function tree(): Node[] {
 
 function words({ about }: Key): string {
   const unit = about?.unit === undefined ? '' : ` (${about.unit})`;
-  return `${about?.description ?? ''}${about?.planned === undefined ? '' : ' Not in force yet.'}${unit}`;
+  return `${about?.description ?? ''}${unit}`;
 }
 
 /** Something to uncomment where there is no default. */

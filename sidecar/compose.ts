@@ -21,6 +21,7 @@ import { opened } from './opened.ts';
 import { doctorFacts } from './compose-doctor.ts';
 import { composeSource, permissionsOf } from './compose-source.ts';
 import { composeBus, type Live } from './compose-bus.ts';
+import { composeLive } from './compose-live.ts';
 import { composeUsers } from './compose-users.ts';
 import { loadTransport } from './transport.ts';
 import { VERSION } from './version.ts';
@@ -76,11 +77,13 @@ export async function compose(config: Config, parts: ComposeParts): Promise<Runn
     },
   });
   const live = await composeBus(config, { ...parts, instance });
+  const delivery = composeLive(config, { ...parts, bus: live.bus, links });
   const state = { accepting: false };
   const workers = new LinkedWorkers(parts);
   const ready = (): boolean =>
     state.accepting && (workers.any || pool.backends.some((backend) => backend.state === 'up'));
-  const linkedParts = { workers, namespace: config.namespace, clock, metrics, wait: poolOptions.wait };
+  const { hub } = delivery;
+  const linkedParts = { workers, namespace: config.namespace, clock, metrics, live: hub, wait: poolOptions.wait };
   const channels = new SessionSource(pool, links !== undefined && config.link.sessions ? linkedParts : undefined);
   const gateway = new Gateway(
     {
@@ -120,6 +123,7 @@ export async function compose(config: Config, parts: ComposeParts): Promise<Runn
       reported: (worker, report) => {
         if (current.tiers.shadow) reports.report(worker, report);
       },
+      ...delivery.publishing,
     };
   }
 
@@ -194,6 +198,7 @@ export async function compose(config: Config, parts: ComposeParts): Promise<Runn
       transport.stopListening();
       await links?.close();
       await users.close();
+      delivery.close();
       await live.close();
       await source?.close?.();
       pool.stop();

@@ -1,3 +1,4 @@
+import type { Change, Gap } from '../protocol/change.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import type { ShadowReport } from '../protocol/shadow-report.ts';
 import type { AuthSource, Invalidation } from './auth.ts';
@@ -47,6 +48,10 @@ export interface LinkEvents {
   invalidated(what: Invalidation): void;
   /** A worker, by its instance, tells what it saw in shadow mode. */
   reported(worker: string, report: ShadowReport): void;
+  /** A worker publishes changes; resolves with whether the bus has them. MUST NOT reject. */
+  published(changes: readonly Change[]): Promise<boolean>;
+  /** A worker had to drop changes before a bus had them; resolves with whether the bus has told so. MUST NOT reject. */
+  missed(gap: Gap): Promise<boolean>;
 }
 
 /** The listener that workers dial; as a source of users it asks one of them. */
@@ -56,6 +61,9 @@ export interface LinkServer extends AuthSource {
   readonly workers: readonly LinkedWorker[];
   /** Somebody was invalidated: for 30 s workers are asked to read the primary database. */
   invalidated(): void;
+  /** Tells every worker that watches their models. */
+  tell(changes: readonly Change[]): void;
+  tellGap(gap: Gap): void;
   /** Sends the rules to every worker, and to those that come later. */
   setRules(rules: RulesMessage): void;
   /** Called from now on; one listener. */

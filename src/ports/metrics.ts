@@ -1,5 +1,6 @@
 import type { GapReason } from '../protocol/change.ts';
 import type { Tier } from '../protocol/tier.ts';
+import type { LiveMetrics } from './live-metrics.ts';
 
 /** Why an arriving request or upgrade was turned away; the label `reason` of `bridgehead_refusals_total`. */
 export type RefusalReason =
@@ -52,7 +53,7 @@ export interface HandlerMeter {
 }
 
 /** Where the core counts. Implementations MUST be cheap (no I/O) and MUST NOT throw. */
-export interface Metrics {
+export interface Metrics extends LiveMetrics {
   /** Labels must come from the manifest; everything else is `other` (the caller sees to it). */
   handler(state: string, handler: string): HandlerMeter;
   sessionOpened(transport: string): void;

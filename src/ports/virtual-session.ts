@@ -1,3 +1,4 @@
+import type { Subscription } from '../protocol/link-live.ts';
 import type { SendResult } from './transport.ts';
 
 /** What a worker must know to hold a client's session (docs/PROTOCOL.md, "Attaching"). */
@@ -67,6 +68,9 @@ export interface VirtualSink {
   received(number: number): void;
   done(number: number, outcome: Outcome): void;
   background(id: string, handler: BackgroundHandler | 'ended'): void;
+  /** The session wants live events; one with the same id is replaced. */
+  subscribe(subscription: Subscription): void;
+  unsubscribe(id: string): void;
   /** Somebody wants this token: does the client still live? Answer with `VirtualSession.probed`. */
   probe(): void;
   /** There is credit again, or the link has been written out. */

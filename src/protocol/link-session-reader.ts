@@ -1,4 +1,5 @@
 /** Reads frames of virtual sessions (docs/PROTOCOL.md, "Sessions on a link") with suspicion. */
+import { readSubscription, readSubscriptionId } from './link-live.ts';
 import { decodeObject, FrameError, type Frame } from './link.ts';
 import {
   ATTACH_ERRORS,
@@ -84,6 +85,10 @@ export function decodeSession({ type, channel, body }: Frame): SessionMessage | 
       const kept = list(message, 'kept').map((item) => asText(item, 'kept'));
       return { kind: 'probed', alive: flag(message, 'alive'), kept };
     }
+    case SessionFrame.subscribe:
+      return { kind: 'subscribe', subscription: readSubscription(decodeObject(body)) };
+    case SessionFrame.unsubscribe:
+      return { kind: 'unsubscribe', id: readSubscriptionId(decodeObject(body)) };
     default:
       return undefined;
   }

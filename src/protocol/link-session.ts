@@ -1,5 +1,6 @@
 /** Frames of virtual sessions (docs/PROTOCOL.md, "Sessions on a link"): what they say, and how it is written. */
 import { encodeFrame, frameBuffer, FRAME_HEAD } from './link.ts';
+import type { Subscription } from './link-live.ts';
 
 export const SessionFrame = {
   attach: 32,
@@ -16,6 +17,8 @@ export const SessionFrame = {
   inject: 43,
   probe: 44,
   probed: 45,
+  subscribe: 46,
+  unsubscribe: 47,
 } as const;
 
 /** Bytes of Engine.IO frames that each side may send for a session before the other gives credit back. */
@@ -50,7 +53,7 @@ export interface AttachMessage {
   readonly seen: number;
 }
 
-/** What a frame of the types 32 to 45 says. Payloads that were read are views of the reader's buffer. */
+/** What a frame of the types 32 to 47 says. Payloads that were read are views of the reader's buffer. */
 export type SessionMessage =
   | AttachMessage
   | {
@@ -97,7 +100,9 @@ export type SessionMessage =
       readonly background: boolean;
     }
   | { readonly kind: 'probe' }
-  | { readonly kind: 'probed'; readonly alive: boolean; readonly kept: readonly string[] };
+  | { readonly kind: 'probed'; readonly alive: boolean; readonly kept: readonly string[] }
+  | { readonly kind: 'subscribe'; readonly subscription: Subscription }
+  | { readonly kind: 'unsubscribe'; readonly id: string };
 
 /** The bytes of one frame. Throws RangeError where a number is beyond 32 bits. */
 export function encodeSession(channel: number, message: SessionMessage): Buffer {
@@ -154,6 +159,12 @@ export function encodeSession(channel: number, message: SessionMessage): Buffer 
       return encodeJson(SessionFrame.probe, channel, {});
     case 'probed':
       return encodeJson(SessionFrame.probed, channel, { alive: message.alive, kept: message.kept });
+    case 'subscribe': {
+      const { id, model, pks, tags, handler } = message.subscription;
+      return encodeJson(SessionFrame.subscribe, channel, { id, model, pks, tags, handler });
+    }
+    case 'unsubscribe':
+      return encodeJson(SessionFrame.unsubscribe, channel, { id: message.id });
   }
 }
 

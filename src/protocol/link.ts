@@ -21,6 +21,10 @@ export const LinkFrame = {
   drain: 14,
   stats: 15,
   report: 16,
+  changes: 17,
+  changed: 18,
+  gap: 19,
+  watch: 20,
 } as const;
 
 /** Limits of a frame's length field, in bytes: until the worker has proved the secret, and after. */

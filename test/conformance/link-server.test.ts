@@ -45,6 +45,8 @@ describe.each(['TCP', 'a Unix socket'] as const)('a link over %s', (kind) => {
     sessions: [] as unknown[],
     invalidated: [] as Invalidation[],
     reported: [] as unknown[],
+    published: [] as unknown[],
+    busTakes: true,
   };
   const clients: LinkClient[] = [];
 
@@ -53,7 +55,7 @@ describe.each(['TCP', 'a Unix socket'] as const)('a link over %s', (kind) => {
     clock = new ManualClock();
     metrics = new Figures();
     lines.length = 0;
-    Object.assign(said, { workers: 0, sessions: [], invalidated: [], reported: [] });
+    Object.assign(said, { workers: 0, sessions: [], invalidated: [], reported: [], published: [], busTakes: true });
     const log = (fields: object, message: string): void => void lines.push(JSON.stringify({ fields, message }));
     server = linkServer(
       {
@@ -73,6 +75,14 @@ describe.each(['TCP', 'a Unix socket'] as const)('a link over %s', (kind) => {
       session: (token, cookie) => void said.sessions.push([token, cookie]),
       invalidated: (what) => void said.invalidated.push(what),
       reported: (worker, report) => void said.reported.push([worker, report]),
+      published: (changes) => {
+        said.published.push(...changes);
+        return Promise.resolve(said.busTakes);
+      },
+      missed: (gap) => {
+        said.published.push(gap);
+        return Promise.resolve(said.busTakes);
+      },
     };
     address = await server.listen();
   });

@@ -581,7 +581,7 @@ describe.each(['TCP', 'a Unix socket'] as const)('virtual sessions over %s', (ki
 
   it('live with frames of a later version, and with frames on channels that nobody uses', async () => {
     const { there, sink } = await stand.attach(worker);
-    worker.client.socket.write(Buffer.from('0000000a2e000000016c61746572', 'hex'));
+    worker.client.socket.write(Buffer.from('0000000a30000000016c61746572', 'hex'));
     worker.client.socket.write(Buffer.from('00000007230000ffff0034', 'hex'));
     there.send('42["a"]');
     await eventually(() => sink.frames).toEqual(['42["a"]']);

@@ -66,6 +66,8 @@ export class LinkStand {
       session: () => undefined,
       invalidated: () => undefined,
       reported: () => undefined,
+      published: () => Promise.resolve(false),
+      missed: () => Promise.resolve(false),
     };
   }
 

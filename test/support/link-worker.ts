@@ -1,4 +1,5 @@
 import { LinkFrame } from '../../src/protocol/link.ts';
+import type { Subscription } from '../../src/protocol/link-live.ts';
 import { decodeSession } from '../../src/protocol/link-session-reader.ts';
 import {
   encodeSession,
@@ -33,6 +34,18 @@ export type WorkerPacket =
       readonly background: boolean;
     }
   | { readonly kind: 'resync'; readonly n: number };
+
+/** What a live event carries. */
+export interface LivePayload {
+  readonly subscription: string;
+  readonly changes: readonly { readonly model: string; readonly action: string; readonly pk: number | string }[];
+  readonly reload: boolean;
+}
+
+type LiveEvent = LivePayload & { readonly n: number };
+
+/** The handler of played sessions' subscriptions. */
+export const LIVE_HANDLER = 'root.note.apply_live_change';
 
 /** One virtual session in a played worker. */
 export class LinkWorkerSession {
@@ -88,6 +101,23 @@ export class LinkWorkerSession {
   background(id: string, handler: SessionHandler | 'ended'): void {
     if (handler === 'ended') this.say({ kind: 'background', id, state: 'ended' });
     else this.say({ kind: 'background', id, state: 'started', handler });
+  }
+
+  subscribe(subscription: Partial<Subscription> = {}): void {
+    const common: Subscription = { id: 'list', model: 'shop.product', pks: null, tags: null, handler: LIVE_HANDLER };
+    this.say({ kind: 'subscribe', subscription: { ...common, ...subscription } });
+  }
+
+  unsubscribe(id: string): void {
+    this.say({ kind: 'unsubscribe', id });
+  }
+
+  /** The live events that came, in order. */
+  get live(): LiveEvent[] {
+    return this.packets.flatMap((packet) => {
+      const payload = packet.kind === 'inject' ? (packet.payload as { readonly live?: LivePayload }) : {};
+      return payload.live === undefined ? [] : [{ n: packet.n, ...payload.live }];
+    });
   }
 
   probe(): void {
@@ -231,6 +261,8 @@ export class LinkWorker {
       case 'done':
       case 'detached':
       case 'background':
+      case 'subscribe':
+      case 'unsubscribe':
       case 'probe':
         throw new Error(`a sidecar does not send ${message.kind}`);
     }

@@ -5,6 +5,7 @@ import type {
   VirtualEnd,
   VirtualSink,
 } from '../../src/ports/virtual-session.ts';
+import type { Subscription } from '../../src/protocol/link-live.ts';
 
 /** Keeps everything that a virtual session brings, and fails where a call breaks the port's promises. */
 export class RecordingSink implements VirtualSink {
@@ -13,6 +14,7 @@ export class RecordingSink implements VirtualSink {
   readonly receipts: number[] = [];
   readonly dones: (readonly [number, Outcome])[] = [];
   readonly backgrounds: (readonly [string, BackgroundHandler | 'ended'])[] = [];
+  readonly subscriptions = new Map<string, Subscription>();
   probes = 0;
   drains = 0;
   end: VirtualEnd | undefined;
@@ -46,6 +48,16 @@ export class RecordingSink implements VirtualSink {
   background(id: string, handler: BackgroundHandler | 'ended'): void {
     this.#expectOpen('background');
     this.backgrounds.push([id, handler]);
+  }
+
+  subscribe(subscription: Subscription): void {
+    this.#expectOpen('subscribe');
+    this.subscriptions.set(subscription.id, subscription);
+  }
+
+  unsubscribe(id: string): void {
+    this.#expectOpen('unsubscribe');
+    this.subscriptions.delete(id);
   }
 
   probe(): void {

@@ -35,6 +35,8 @@ export function linkServer(
     session: () => undefined,
     invalidated: () => undefined,
     reported: () => undefined,
+    published: () => Promise.resolve(false),
+    missed: () => Promise.resolve(false),
   };
   let turn = 0;
   let primaryUntil = -Infinity;
@@ -55,6 +57,8 @@ export function linkServer(
       session: (token, cookie) => listener.session(token, cookie),
       invalidated: (what) => listener.invalidated(what),
       reported: (instance, report) => listener.reported(instance, report),
+      published: (changes) => listener.published(changes),
+      missed: (gap) => listener.missed(gap),
       refused: (code, reason) => {
         metrics.linkState('refused');
         logger.warn({ peer, code, reason }, 'link refused');
@@ -86,6 +90,12 @@ export function linkServer(
     },
     invalidated: () => {
       primaryUntil = parts.clock.monotonic() + PRIMARY_AFTER_INVALIDATION;
+    },
+    tell(changes) {
+      for (const { live } of links) live.tell(changes);
+    },
+    tellGap(gap) {
+      for (const { live } of links) live.tellGap(gap);
     },
     async resolve(cookie, signal) {
       const primary = parts.clock.monotonic() < primaryUntil;

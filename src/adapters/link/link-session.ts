@@ -127,6 +127,10 @@ export class LinkSession implements VirtualSession {
         return this.#credited(message.bytes, sink);
       case 'background':
         return sink.background(message.id, message.state === 'started' ? message.handler : 'ended');
+      case 'subscribe':
+        return sink.subscribe(message.subscription);
+      case 'unsubscribe':
+        return sink.unsubscribe(message.id);
       case 'probe':
         return sink.probe();
     }

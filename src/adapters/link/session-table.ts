@@ -124,6 +124,8 @@ function fromWorker(message: SessionMessage | undefined): WorkerMessage | undefi
     case 'credit':
     case 'detached':
     case 'background':
+    case 'subscribe':
+    case 'unsubscribe':
     case 'probe':
     case undefined:
       return message;

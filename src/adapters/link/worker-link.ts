@@ -21,6 +21,7 @@ import { readShadowReport, type ShadowReport } from '../../protocol/shadow-repor
 import { readInvalidation } from '../shared/invalidation.ts';
 import { AuthQueries } from './auth-queries.ts';
 import { HEARTBEAT, LinkConnection, type StreamEnd } from './link-connection.ts';
+import { LiveFrames, type WorkerPublishing } from './live-frames.ts';
 import { SessionTable } from './session-table.ts';
 
 export interface LinkIdentity {
@@ -29,7 +30,7 @@ export interface LinkIdentity {
   readonly keys: Keyring;
 }
 
-export interface LinkEvents {
+export interface LinkEvents extends WorkerPublishing {
   /** The worker proved the secret and sent its manifest. */
   ready(worker: LinkedWorker): void;
   /** It sent another one, or is about to stop. */
@@ -78,6 +79,7 @@ export class WorkerLink {
   readonly #events: LinkEvents;
   readonly #connection: LinkConnection;
   readonly #sessions: SessionTable;
+  readonly live: LiveFrames;
   readonly #queries = new AuthQueries();
   readonly #nonce = randomBytes(32).toString('base64url');
   readonly #handshake: Timer;
@@ -91,10 +93,14 @@ export class WorkerLink {
     this.#connection = new LinkConnection(socket, parts.clock, {
       frame: (frame) => this.#frame(frame),
       broken: (cause) => this.#fail('FRAME', cause.message),
-      drained: () => this.#sessions.drained(),
+      drained: () => {
+        this.#sessions.drained();
+        this.live.drained();
+      },
       ended: (end, reason) => this.#ended(end, reason),
     });
     this.#sessions = new SessionTable(this.#connection, parts.clock);
+    this.live = new LiveFrames(this.#connection, events, parts.clock);
     this.#handshake = parts.clock.setTimeout(
       () => this.#fail('TIMEOUT', 'the handshake took too long'),
       HANDSHAKE_TIMEOUT,
@@ -187,6 +193,12 @@ export class WorkerLink {
       }
       case LinkFrame.report:
         return this.#report(message);
+      case LinkFrame.changes:
+        return this.live.changes(message);
+      case LinkFrame.gap:
+        return this.live.gap(message);
+      case LinkFrame.watch:
+        return this.live.watch(message);
       case LinkFrame.ping:
         return this.#connection.send(LinkFrame.pong, { t: message['t'] });
       case LinkFrame.pong:

@@ -2,7 +2,9 @@ import type { EventLossReason, HandlerMeter, Metrics, RefusalReason, SessionClos
 import type { GapReason } from '../../protocol/change.ts';
 import type { Tier } from '../../protocol/tier.ts';
 import { BOUNDS, Durations } from './durations.ts';
+import { LiveFigures } from './live-figures.ts';
 import { CLOSE_REASONS, GAP_REASONS, LOSS_REASONS, REFUSAL_REASONS } from './reasons.ts';
+import { Tally } from './tally.ts';
 
 /** Beyond this many handlers all further ones share `other`: each costs a scrape some fifteen lines. */
 const MAX_HANDLERS = 1000;
@@ -44,29 +46,6 @@ class HandlerFigures implements HandlerMeter {
   }
 }
 
-/** Counts by a label whose values are few; those known from the start begin at 0. */
-export class Tally {
-  readonly counts: Map<string, number>;
-
-  constructor(labels: object = {}) {
-    this.counts = new Map(Object.keys(labels).map((label) => [label, 0]));
-  }
-
-  add(label: string, count = 1): void {
-    this.counts.set(label, this.count(label) + count);
-  }
-
-  count(label: string): number {
-    return this.counts.get(label) ?? 0;
-  }
-
-  total(): number {
-    let total = 0;
-    for (const count of this.counts.values()) total += count;
-    return total;
-  }
-}
-
 /** Totals since the start; the difference of two is what happened between them. */
 export interface MetricsSnapshot {
   readonly sessions: number;
@@ -83,7 +62,7 @@ export interface MetricsSnapshot {
 }
 
 /** The `Metrics` port as plain numbers, exact and without labels to hash per event. */
-export class Figures implements Metrics {
+export class Figures extends LiveFigures implements Metrics {
   readonly handlers = new Map<string, HandlerFigures>();
   readonly opened = new Tally();
   readonly closed = new Tally(CLOSE_REASONS);

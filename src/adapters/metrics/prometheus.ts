@@ -2,7 +2,9 @@ import { collectDefaultMetrics, type Metric, Registry } from 'prom-client';
 import type { Metrics } from '../../ports/index.ts';
 import { TIERS } from '../../protocol/tier.ts';
 import { BOUNDS, type Durations } from './durations.ts';
-import { EVENT_TIERS, Figures, type MetricsSnapshot, type Tally } from './figures.ts';
+import { EVENT_TIERS, Figures, type MetricsSnapshot } from './figures.ts';
+import type { LiveFigures } from './live-figures.ts';
+import type { Tally } from './tally.ts';
 
 export interface PrometheusOptions {
   /** Before every name; default `bridgehead_`. */
@@ -50,6 +52,8 @@ export function prometheusMetrics(options: PrometheusOptions = {}): PrometheusMe
   exposeSessions(figures, expose);
   exposeTraffic(figures, expose, prefix);
   exposeChanges(figures, expose, prefix);
+  exposeLive(figures, expose, prefix);
+  exposePushes(figures, expose);
   return Object.assign(figures, { register, text: () => register.metrics() });
 }
 
@@ -180,6 +184,60 @@ function exposeChanges(figures: Figures, expose: Expose, prefix: string): void {
   expose('histogram', 'change_lag_seconds', 'From the publishing of a change to its arrival over the bus.', () =>
     histogram(`${prefix}change_lag_seconds`, {}, figures.changeLags),
   );
+}
+
+function exposeLive(figures: LiveFigures, expose: Expose, prefix: string): void {
+  expose(
+    'gauge',
+    'live_subscriptions',
+    'Subscriptions of sessions to changes.',
+    plain(() => figures.subscriptions),
+  );
+  expose(
+    'counter',
+    'live_subscriptions_refused_total',
+    'Subscriptions of sessions that had too many.',
+    plain(() => figures.subscriptionsRefused),
+  );
+  expose(
+    'gauge',
+    'live_queue_bytes',
+    'What waits for sessions that are slower than the changes, about.',
+    plain(() => figures.liveQueueBytes),
+  );
+  expose(
+    'counter',
+    'live_coalesced_total',
+    'Changes that became part of others of the same row.',
+    plain(() => figures.coalesced),
+  );
+  expose('counter', 'live_events_total', 'Live events begun in sessions.', tally('kind', figures.liveEvents));
+  expose(
+    'counter',
+    'live_rows_total',
+    'Rows that live events carried.',
+    plain(() => figures.liveRows),
+  );
+  expose(
+    'counter',
+    'live_failures_total',
+    'Live events whose handler failed.',
+    plain(() => figures.liveFailures),
+  );
+  expose('histogram', 'live_lag_seconds', 'From the publishing of a change to the start of its live event.', () =>
+    histogram(`${prefix}live_lag_seconds`, {}, figures.liveLags),
+  );
+}
+
+function exposePushes(figures: LiveFigures, expose: Expose): void {
+  expose('counter', 'pushes_total', 'Pushes that came over the bus.', tally('kind', figures.pushes));
+  expose(
+    'counter',
+    'push_deliveries_total',
+    'What became of pushes at the sessions they were for.',
+    tally('result', figures.pushDeliveries),
+  );
+  expose('counter', 'push_runs_total', 'Handlers that pushes started.', tally('result', figures.pushRuns));
 }
 
 function plain(read: () => number): () => readonly Value[] {

@@ -1,3 +1,4 @@
+import type { PushDelivery } from '../../ports/live-metrics.ts';
 import type { GapReason } from '../../protocol/change.ts';
 import type { EventLossReason, RefusalReason, SessionCloseReason } from '../../ports/index.ts';
 
@@ -48,3 +49,14 @@ export const CLOSE_REASONS: Readonly<Record<SessionCloseReason, 0>> = {
 };
 
 export const GAP_REASONS: Readonly<Record<GapReason, 0>> = { reconnect: 0, trimmed: 0, server: 0, reported: 0 };
+
+export const PUSH_DELIVERIES: Readonly<Record<PushDelivery, 0>> = {
+  sent: 0,
+  queued: 0,
+  away: 0,
+  slow: 0,
+  full: 0,
+  unable: 0,
+  unknown: 0,
+  refused: 0,
+};

@@ -45,6 +45,15 @@ export class DirectSessionChannel implements SessionChannel, ChannelSink {
     return result;
   }
 
+  /** An unmodified worker takes events from its client alone. */
+  run(): 'unable' {
+    return 'unable';
+  }
+
+  clientGone(): void {
+    // Nothing was begun.
+  }
+
   pause(): void {
     this.#channel?.pause();
   }

@@ -6,6 +6,7 @@ import type {
   VirtualSession,
   VirtualSink,
 } from '../../ports/virtual-session.ts';
+import type { Subscription } from '../../protocol/link-live.ts';
 import type { Berth, Moored } from './berth.ts';
 
 /** What a linked channel hears of its session at one worker. */
@@ -15,6 +16,8 @@ export interface AttachmentEvents extends Moored {
   received(number: number): void;
   done(number: number, outcome: Outcome): void;
   drained(): void;
+  subscribe(subscription: Subscription): void;
+  unsubscribe(id: string): void;
   probe(): void;
   ended(end: VirtualEnd, background: readonly BackgroundHandler[], unrun: readonly number[]): void;
 }
@@ -66,6 +69,14 @@ export class Attachment implements VirtualSink {
   background(id: string, handler: BackgroundHandler | 'ended'): void {
     if (handler === 'ended') this.running.delete(id);
     else this.running.set(id, handler);
+  }
+
+  subscribe(subscription: Subscription): void {
+    this.#events?.subscribe(subscription);
+  }
+
+  unsubscribe(id: string): void {
+    this.#events?.unsubscribe(id);
   }
 
   probe(): void {

@@ -6,6 +6,11 @@ import { Slots } from './slots.ts';
 const EVENTS = 64;
 /** An event at work for so long waits for something itself; milliseconds. */
 const EVENT_HOLD = 1_000;
+/**
+ * Handlers that nobody waits for, live events and pushes, that a worker is given at a time: enough to keep it busy, and so few that an event of a
+ * user finds little before it.
+ */
+const INJECTIONS = 2;
 /** Sessions that attach to a worker at a time: a hydrate costs it some 8 ms, and running sessions come first. */
 const ATTACHES = 8;
 /** One that takes so long waits for a dead worker's state lock; milliseconds. */
@@ -36,7 +41,7 @@ export class Berth {
   constructor(worker: LinkedWorker, clock: Clock) {
     this.worker = worker;
     this.#clock = clock;
-    this.events = new Slots({ limit: eventsOf(worker), hold: EVENT_HOLD }, clock);
+    this.events = new Slots({ limit: eventsOf(worker), hold: EVENT_HOLD, behind: INJECTIONS }, clock);
     this.attaches = new Slots({ limit: ATTACHES, hold: ATTACH_HOLD }, clock);
   }
 

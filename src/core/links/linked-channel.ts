@@ -6,10 +6,13 @@ import type {
   AttachAnswer,
   BackgroundHandler,
   HandlerCall,
+  Outcome,
   VirtualEnd,
   VirtualSession,
 } from '../../ports/virtual-session.ts';
+import type { Subscription } from '../../protocol/link-live.ts';
 import { SocketPacket } from '../../protocol/socket-io.ts';
+import type { LiveHub } from '../live/live-hub.ts';
 import type { ClientInfo } from '../relay/client-info.ts';
 import type { Waiting } from '../relay/inbound-queue.ts';
 import type { SessionChannel, SessionChannelSink, TokenClaim } from '../relay/session-channel.ts';
@@ -19,6 +22,7 @@ import type { Berth } from './berth.ts';
 import { BerthSearch } from './berth-search.ts';
 import { Connects } from './connects.ts';
 import { InFlight, type Aftermath } from './in-flight.ts';
+import { Injections, type InjectionHost } from './injections.ts';
 import type { LinkedWorkers } from './linked-workers.ts';
 import type { Slot } from './slots.ts';
 
@@ -27,6 +31,8 @@ export interface LinkedChannelParts {
   readonly namespace: string;
   readonly clock: Clock;
   readonly metrics: Metrics;
+  /** undefined: nobody can subscribe to changes. */
+  readonly live: LiveHub | undefined;
   /** How long packets wait for a worker. Milliseconds. */
   readonly wait: number;
 }
@@ -48,7 +54,7 @@ const MARGIN = 1_000;
 type State = 'placing' | 'attaching' | 'joining' | 'open' | 'leaving' | 'returning' | 'closing' | 'closed';
 
 /** A session's way to whichever linked worker has it; the session never notices when that changes. */
-export class LinkedChannel implements SessionChannel, AttachmentEvents {
+export class LinkedChannel implements SessionChannel, AttachmentEvents, InjectionHost {
   readonly #parts: LinkedChannelParts;
   readonly #client: ClientInfo;
   readonly #sink: SessionChannelSink;
@@ -70,6 +76,8 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents {
   #stale = false;
   /** When something last passed, either way. */
   #passed = -Infinity;
+  /** Made when something is first to be started; `gone`: the client is. */
+  #injections: Injections | 'gone' | undefined;
   #paused = false;
   #owed = 0;
   #timer: Timer | undefined;
@@ -130,7 +138,45 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents {
     const slot = isEvent ? (this.#slot ?? this.#attachment?.berth.events.take()) : undefined;
     if (isEvent) this.#slot = undefined;
     const number = this.#inFlight.add(item, { isEvent, isConnect, repeatable: event?.retry === true, slot });
-    return session.send(number, frame, binary, isEvent);
+    const result = session.send(number, frame, binary, isEvent);
+    this.#pump();
+    return result;
+  }
+
+  /** Where a handler may be started. */
+  get open(): Berth | undefined {
+    const attachment = this.#attachment;
+    const isOpen = this.#state === 'open' && !this.#connects.pending && attachment?.session?.blocked === false;
+    return isOpen ? attachment?.berth : undefined;
+  }
+
+  get userWaits(): boolean {
+    return this.#sink.waits();
+  }
+
+  inject(call: HandlerCall): number {
+    const number = this.#inFlight.number();
+    this.#session?.inject(number, call, false);
+    return number;
+  }
+
+  run(call: HandlerCall): ReturnType<SessionChannel['run']> {
+    const injections = this.#injecting();
+    if (injections === undefined) return 'away';
+    return injections.push(call) ? 'queued' : 'full';
+  }
+
+  clientGone(): void {
+    this.#present?.close();
+    this.#injections = 'gone';
+  }
+
+  subscribe(subscription: Subscription): void {
+    this.#injecting()?.subscribe(subscription);
+  }
+
+  unsubscribe(id: string): void {
+    this.#present?.unsubscribe(id);
   }
 
   pause(): void {
@@ -208,17 +254,20 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents {
 
   received(number: number): void {
     this.#inFlight.received(number);
+    this.#present?.received(number);
     this.#detachWhenDone();
   }
 
-  done(number: number): void {
+  done(number: number, outcome: Outcome): void {
     this.#inFlight.done(number);
+    this.#present?.done(number, outcome);
     if (!this.#inFlight.connecting) this.#releaseAttach();
     this.#detachWhenDone();
   }
 
   drained(): void {
     this.#sink.drained();
+    this.#pump();
   }
 
   probe(): void {
@@ -299,6 +348,7 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents {
     // The worker tells anew what runs.
     this.#attachment?.running.clear();
     const again = this.#inFlight.takeUnreceived(received, open);
+    this.#present?.resumed(received, open);
     this.#parts.metrics.sessionMoved('resumed');
     this.#opened();
     if (again.length > 0) this.#sink.returned(again);
@@ -326,10 +376,12 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents {
     if (this.#stale) session?.resync(this.#inFlight.number());
     this.#stale = false;
     if (!this.#inFlight.connecting) this.#releaseAttach();
+    this.#pump();
   }
 
   #detachWhenDone(): void {
-    if (this.#state === 'leaving' && !this.#inFlight.busy) this.#detach();
+    const isBusy = this.#inFlight.busy || this.#present?.busy === true;
+    if (this.#state === 'leaving' && !isBusy) this.#detach();
   }
 
   #detach(): void {
@@ -340,6 +392,7 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents {
   /** The worker has let go: on to another one. */
   #departed(background: readonly BackgroundHandler[], unrun: readonly number[]): void {
     const aftermath = this.#inFlight.takeAll(true, unrun);
+    this.#present?.gone(true, unrun);
     this.#stale ||= aftermath.unsure > 0;
     this.#moveOn('drained', aftermath, background);
   }
@@ -361,6 +414,7 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents {
     const attachment = this.#attachment;
     const background = [...(attachment?.running.values() ?? this.#toStart)];
     const aftermath = this.#inFlight.takeAll(certain);
+    this.#present?.gone(certain, []);
     // Handlers that ran may have changed the state without a word reaching the browser.
     const mayLack = !certain && this.#parts.clock.monotonic() - this.#passed < ARRIVED;
     this.#stale ||= mayLack || aftermath.unsure > 0 || background.length > 0;
@@ -406,6 +460,7 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents {
     this.#rest();
     this.#dropAttachment();
     this.#inFlight.takeAll(false);
+    this.clientGone();
     this.#left();
   }
 
@@ -425,6 +480,22 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents {
     this.#deadline = undefined;
     this.#releaseSlot();
     this.#releaseAttach();
+    this.#present?.leave();
+  }
+
+  get #present(): Injections | undefined {
+    return this.#injections === 'gone' ? undefined : this.#injections;
+  }
+
+  #injecting(): Injections | undefined {
+    if (this.#injections === 'gone') return undefined;
+    this.#injections ??= new Injections(this, this.#parts);
+    return this.#injections;
+  }
+
+  /** Nothing of the user's stands in its way, or it may be begun now. */
+  #pump(): void {
+    this.#present?.pump();
   }
 
   #left(): void {

@@ -7,27 +7,38 @@ export interface Slot {
 
 interface Held extends Slot {
   readonly until: number;
+  readonly isBehind: boolean;
   held: boolean;
 }
+
+/** Who stands behind the line for so long comes first. Milliseconds. */
+const PATIENCE = 2_000;
 
 /**
  * What a worker is given at a time. Who finds no place waits in line, one place a turn, so that a busy session takes no more than
  * its share. A place is free again when it is given back, or after `hold` milliseconds: work that takes so long waits for
- * something itself, and must not keep others out.
+ * something itself, and must not keep others out. Behind the line stands what nobody waits for: it gets a few places, and only while nobody
+ * is in line.
  */
 export class Slots {
   readonly #clock: Clock;
   readonly #hold: number;
+  readonly #behind: number;
   #limit: number;
   #taken = 0;
+  #takenBehind = 0;
   readonly #line = new Set<(slot: Slot) => void>();
+  /** With the time since when. */
+  readonly #behindLine = new Map<(slot: Slot) => void, number>();
   /** In the order they were taken, which is that of their ends. */
   #held: Held[] = [];
   #timer: Timer | undefined;
 
-  constructor(options: { limit: number; hold: number }, clock: Clock) {
+  /** `behind`: places that those behind the line may hold at a time. */
+  constructor(options: { limit: number; hold: number; behind?: number }, clock: Clock) {
     this.#limit = options.limit;
     this.#hold = options.hold;
+    this.#behind = options.behind ?? 0;
     this.#clock = clock;
   }
 
@@ -52,7 +63,7 @@ export class Slots {
 
   /** undefined: all are taken, or others are first. */
   take(): Slot | undefined {
-    return this.free ? this.#make() : undefined;
+    return this.free ? this.#make(false) : undefined;
   }
 
   /** Stands in line; called with a place once, unless it leaves before. Standing twice keeps the first place. */
@@ -60,8 +71,15 @@ export class Slots {
     this.#line.add(granted);
   }
 
+  /** Stands behind the line; called with a place once, which may be at once, unless it leaves before. */
+  waitBehind(granted: (slot: Slot) => void): void {
+    if (!this.#behindLine.has(granted)) this.#behindLine.set(granted, this.#clock.monotonic());
+    this.#admit();
+  }
+
   leave(granted: (slot: Slot) => void): void {
     this.#line.delete(granted);
+    this.#behindLine.delete(granted);
   }
 
   /** Lets everybody in: there is nothing to wait for any more. */
@@ -71,10 +89,12 @@ export class Slots {
     this.#held = [];
   }
 
-  #make(): Slot {
+  #make(isBehind: boolean): Slot {
     this.#taken++;
+    if (isBehind) this.#takenBehind++;
     const held: Held = {
       until: this.#clock.monotonic() + this.#hold,
+      isBehind,
       held: true,
       release: () => this.#release(held),
     };
@@ -87,14 +107,26 @@ export class Slots {
     if (!held.held) return;
     held.held = false;
     this.#taken--;
+    if (held.isBehind) this.#takenBehind--;
     this.#admit();
   }
 
   #admit(): void {
+    const longest = this.#clock.monotonic() - PATIENCE;
+    this.#admitBehind((since) => since <= longest);
     for (const granted of this.#line) {
       if (this.#taken >= this.#limit) return;
       this.#line.delete(granted);
-      granted(this.#make());
+      granted(this.#make(false));
+    }
+    this.#admitBehind(() => this.#line.size === 0);
+  }
+
+  #admitBehind(mayPass: (since: number) => boolean): void {
+    for (const [granted, since] of this.#behindLine) {
+      if (this.#taken >= this.#limit || this.#takenBehind >= this.#behind || !mayPass(since)) return;
+      this.#behindLine.delete(granted);
+      granted(this.#make(true));
     }
   }
 

@@ -196,6 +196,7 @@ export class RelaySession implements EngineSink, CountedSession {
       drained: () => this.#inbound.flush(),
       returned: (items) => this.#inbound.returned(items),
       interrupted: (events) => this.#interrupted(events),
+      waits: () => this.#inbound.waiting.packets > 0,
       probe: () => this.#probed(),
       ended: (reason) => this.#channelEnded(reason),
     };
@@ -258,6 +259,7 @@ export class RelaySession implements EngineSink, CountedSession {
     const { clock, budget, limits, retention } = this.#context;
     const messages = new KeptMessages(budget, limits.queueBytes);
     this.#downstream.stop();
+    this.#channel?.clientGone();
     this.#channel?.resume();
     this.#kept = { messages, reason, timer: clock.setTimeout(() => this.#end(reason), retention) };
   }

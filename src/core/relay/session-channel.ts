@@ -1,3 +1,4 @@
+import type { HandlerCall } from '../../ports/virtual-session.ts';
 import type { SendResult } from '../../ports/transport.ts';
 import type { ChannelEnd } from '../../ports/upstream.ts';
 import type { Decision } from '../tiers/tier-resolver.ts';
@@ -14,6 +15,8 @@ export interface SessionChannelSink {
   returned(items: readonly Waiting[]): void;
   /** So many events may have run or not, and will not be repeated: the client must be told. */
   interrupted(events: number): void;
+  /** Whether packets of the client wait. */
+  waits(): boolean;
   /** Somebody else came to the worker with this token: does the client live? If not, what it has missed goes to the other. */
   probe(): Promise<ProbeAnswer>;
   ended(reason: ChannelEnd | 'slow' | 'no_worker'): void;
@@ -39,6 +42,10 @@ export interface SessionChannel {
   ready(): boolean;
   /** `item`: what the frame was made from. `event`: how it was decided, where it is a Reflex event. */
   send(frame: string | Buffer, binary: boolean, item: Waiting, event: Decision | undefined): SendResult;
+  /** Runs a handler in the session, after what the user does. `unable`: this channel cannot; `away`: the client is gone. */
+  run(call: HandlerCall): 'queued' | 'full' | 'unable' | 'away';
+  /** The client is gone: nothing new is begun for it, and its subscriptions end. */
+  clientGone(): void;
   /** Holds the worker back. */
   pause(): void;
   resume(): void;

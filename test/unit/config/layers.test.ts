@@ -188,13 +188,15 @@ describe('a reload', () => {
 });
 
 describe('notices', () => {
-  it('name keys that are set and not in force, rules without an effect yet, and what a resolve function means', async () => {
+  it('name rules and pushes without an effect, what is dangerous, and what a resolve function means', async () => {
     const loaded = await load({
-      'bridgehead.config.mjs': `export default { live: { coalesceMs: 5 }, admin: { listen: '0.0.0.0:8081' },
+      'bridgehead.config.mjs': `export default { live: { push: ['*'], scripts: true }, admin: { listen: '0.0.0.0:8081' },
         tiers: { rules: [{ state: 'a', login: 'staff' }], resolve: () => undefined } };`,
     });
     const text = explain(loaded).join('\n');
-    expect(text).toMatch(/live\.coalesceMs is set but not in force yet/);
+    expect(text).toMatch(/live\.push has no effect: .* needs a secret/);
+    expect(text).toMatch(/live\.push allows every handler/);
+    expect(text).toMatch(/live\.scripts is true/);
     expect(text).toMatch(/tiers\.rules\[0\]\.login refuses every event: without a secret/);
     expect(text).toMatch(/born in Python .* get tier full/);
     expect(text).toMatch(/serves health alone/);
