@@ -1,4 +1,7 @@
 import { randomBytes } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { io, type Socket } from 'socket.io-client';
 import { startBridgehead } from '../tools/bridgehead.ts';
 import { djangoCookie } from '../tools/django-login.ts';
@@ -6,7 +9,7 @@ import { freePorts } from '../tools/ports.ts';
 import { waitUntil } from '../tools/process.ts';
 import { pythonEnv, type PythonEnv } from '../tools/python-env.ts';
 import { startPostgres, startRedis } from '../tools/services/index.ts';
-import { startShop } from '../tools/shop.ts';
+import { prepareShop, startShop } from '../tools/shop.ts';
 import { authOverhead } from './lib/auth-overhead.ts';
 import { atLeast, atMost, rounded, type Bench, type BenchOptions, type BenchResult } from './lib/bench.ts';
 import { invalidationTimes } from './lib/invalidation-time.ts';
@@ -64,8 +67,8 @@ export const tiers: Bench = {
       options.say('a user in the cache, and a user who is forgotten');
       const overhead = await authOverhead(options.quick ? 30 : 100);
       const services = await startServices(stack, options);
-      const variants = await startVariants(stack, services, options);
       const forgotten = await invalidationTimes(services, options.quick ? 100 : 500);
+      const variants = await startVariants(stack, services, options);
       await measure(variants, options);
       return report(variants, { overhead, forgotten });
     } finally {
@@ -85,6 +88,9 @@ async function startServices(stack: Stack, { say }: BenchOptions): Promise<Servi
   const python = await pythonEnv({ onProgress: say });
   const postgres = await stack.keep(startPostgres());
   const redis = await stack.keep(startRedis());
+  const folder = await mkdtemp(join(tmpdir(), 'bridgehead-bench-'));
+  await prepareShop({ python, folder, databaseUrl: postgres.url });
+  await rm(folder, { recursive: true, force: true });
   return { python, databaseUrl: postgres.url, redisUrl: redis.url, secret: randomBytes(32).toString('base64url') };
 }
 
@@ -94,7 +100,7 @@ async function startVariants(
   { say }: BenchOptions,
 ): Promise<Variant[]> {
   say('starting three workers');
-  const alone = await stack.keep(startShop({ ...services, env: { SHOP_PLAIN: '1' } }));
+  const alone = await stack.keep(startShop({ ...services, prepare: false, env: { SHOP_PLAIN: '1' } }));
   const fast = await stack.keep(
     startShop({ ...services, prepare: false, env: { SHOP_PLAIN: '1', SHOP_FAST_AUTH: '1' } }),
   );
