@@ -325,6 +325,57 @@ describe('a link that is lost while its worker lives', () => {
   });
 });
 
+describe('a link that is lost again before its worker could be asked', () => {
+  const cutTwice = async (): Promise<{ sidecar: Composed; client: EngineClient; clock: ManualClock }> => {
+    const clock = new ManualClock();
+    const sidecar = await start({}, { clock });
+    const worker = await link(sidecar, 'one');
+    const client = await enter(sidecar);
+    const session = await worker.session();
+    worker.receives = false;
+    client.send(event(0));
+    await eventually(() => numbers(session)).toEqual([0]);
+    // A reset: what the worker received, nobody knows.
+    worker.client.socket.resetAndDestroy();
+    await eventually(() => sidecar.running.operator.stats().links).toEqual([]);
+    const again = await LinkWorker.link(sidecar.running.addresses.link ?? '', SECRET, {
+      instance: 'one',
+      tokens: 'tokens-of-one',
+    });
+    again.onAttach = () => undefined;
+    expect((await again.session()).request.resume).toBe(true);
+    again.client.socket.resetAndDestroy();
+    await eventually(() => sidecar.running.operator.stats().links).toEqual([]);
+    return { sidecar, client, clock };
+  };
+
+  it('is taken up again all the same', async () => {
+    const { sidecar, client } = await cutTwice();
+    const last = await LinkWorker.link(sidecar.running.addresses.link ?? '', SECRET, {
+      instance: 'one',
+      tokens: 'tokens-of-one',
+    });
+    last.onAttach = () => ({ kind: 'attached', received: 2, sent: 1 });
+    expect((await last.session()).request.resume).toBe(true);
+    client.send(event(1));
+    await eventually(() => numbers(last.sessions[0] as LinkWorkerSession)).toEqual([1]);
+    expect(toasts(client)).toEqual([]);
+  });
+
+  it('and stays away: what nobody knows of is told, and not run again', async () => {
+    const { sidecar, client, clock } = await cutTwice();
+    const other = await link(sidecar, 'other');
+    // Another worker is there, and the first had its moment.
+    await eventually(() => {
+      clock.advance(100);
+      return other.open;
+    }).toBe(1);
+    client.send(event(1));
+    await eventually(() => numbers(other.sessions[0] as LinkWorkerSession)).toEqual([1]);
+    expect(toasts(client)).toHaveLength(1);
+  });
+});
+
 describe('a token', () => {
   it('that another worker holds leads there', async () => {
     const sidecar = await start();

@@ -48,15 +48,25 @@ export class BerthSearch {
     berth.attaches.wait(turn);
   }
 
-  /** This worker as soon as it is linked again; `otherwise` after so many milliseconds. */
-  returnOf(berth: Berth, milliseconds: number, otherwise: () => void): void {
+  /**
+   * This worker as soon as it is linked again; `otherwise` after `soon` milliseconds where another one could be found, after `late` in any
+   * case.
+   */
+  returnOf(berth: Berth, times: { readonly soon: number; readonly late: number }, otherwise: () => void): void {
     this.stop();
+    let isLate = false;
     const look = (): void => {
-      if (!berth.open) this.#forgetChange = this.#workers.onceChanged(look);
-      else this.at(berth, otherwise);
+      if (berth.open) this.at(berth, otherwise);
+      else if (isLate && this.#workers.any) otherwise();
+      else this.#forgetChange = this.#workers.onceChanged(look);
+    };
+    const onSoon = (): void => {
+      isLate = true;
+      this.#timer = this.#clock.setTimeout(otherwise, Math.max(0, times.late - times.soon));
+      if (this.#workers.any) otherwise();
     };
     look();
-    if (this.#forgetChange !== undefined) this.#timer = this.#clock.setTimeout(otherwise, milliseconds);
+    if (this.#forgetChange !== undefined) this.#timer = this.#clock.setTimeout(onSoon, times.soon);
   }
 
   stop(): void {

@@ -39,6 +39,8 @@ export interface LinkedChannelParts {
 
 /** A worker whose link is lost may be back within this, and knows then what it received. Milliseconds. */
 const RETURN = 500;
+/** So long it keeps its sessions; where no other worker could take them, nothing is gained by giving it up sooner. Milliseconds. */
+const KEPT = 5_000;
 /** How long a worker may take to let go of a session that leaves for good. Milliseconds. */
 const LEAVE = 5_000;
 /** What was said longer ago than this has certainly arrived, whatever became of the link afterwards. Milliseconds. */
@@ -74,6 +76,8 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
   /** Background handlers to start again, and whether the browser may have missed something. */
   #toStart: readonly HandlerCall[] = [];
   #stale = false;
+  /** While `returning`: when the link was lost, and whether what was not received has certainly not run. */
+  #lost: { readonly certain: boolean; readonly at: number } | undefined;
   /** When something last passed, either way. */
   #passed = -Infinity;
   /** Made when something is first to be started; `gone`: the client is. */
@@ -223,7 +227,7 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
     if (this.#state === 'closing') return answer.kind === 'attached' ? undefined : this.#finish();
     if (answer.kind === 'attached') return this.#attached(answer);
     const berth = this.#attachment?.berth;
-    if (this.#state === 'returning') return this.#crashed(true);
+    if (this.#state === 'returning') return this.#notReturned();
     this.#dropAttachment();
     if (answer.kind !== 'elsewhere') return this.#place(berth);
     const holder = this.#parts.workers.byTokens(answer.holder);
@@ -405,9 +409,27 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
     this.#rest();
     this.#state = 'returning';
     if (!isHeld) return this.#crashed(certain);
-    this.#search.returnOf(attachment.berth, RETURN, () => this.#crashed(certain));
+    this.#lost = { certain, at: this.#parts.clock.monotonic() };
+    this.#awaitReturn(attachment.berth, this.#lost);
     // What already waits must not wait for ever.
     this.#sink.drained();
+  }
+
+  #awaitReturn(berth: Berth, { certain, at }: { certain: boolean; at: number }): void {
+    const { clock, wait } = this.#parts;
+    const passed = clock.monotonic() - at;
+    const times = { soon: Math.max(0, RETURN - passed), late: Math.max(0, Math.min(KEPT, wait) - passed) };
+    this.#search.returnOf(berth, times, () => this.#crashed(certain));
+  }
+
+  /** The worker could not be asked, or has the session no more: nobody knows more of it than before. */
+  #notReturned(): void {
+    const lost = this.#lost ?? { certain: false, at: -Infinity };
+    const berth = this.#attachment?.berth;
+    this.#releaseAttach();
+    if (berth === undefined || berth.linked) this.#crashed(lost.certain);
+    // The next link was cut as well.
+    else this.#awaitReturn(berth, lost);
   }
 
   #crashed(certain: boolean): void {
