@@ -82,7 +82,9 @@ export async function pythonEnv(
     version: python.version,
   };
   const marker = join(folder, '.complete');
-  if (existsSync(marker)) return env;
+  const servers = join(checkout, 'python', 'requirements', 'servers.txt');
+  const serversMarker = join(folder, `.servers-${createHash('sha256').update(readFileSync(servers)).digest('hex')}`);
+  if (existsSync(marker) && existsSync(serversMarker)) return env;
 
   await withLock(`${folder}.lock`, async () => {
     if (existsSync(marker)) return;
@@ -106,6 +108,16 @@ export async function pythonEnv(
       `${join(checkout, 'python')}[django]`,
     );
     await writeFile(marker, '');
+  });
+  await withLock(`${folder}.lock`, async () => {
+    if (existsSync(serversMarker)) return;
+    // In a folder of its own, not on the path: with gunicorn at hand `reflex run` takes it instead of granian.
+    const target = join(folder, 'servers');
+    await rm(target, { recursive: true, force: true });
+    const options = ['--disable-pip-version-check', '--no-input', '--no-deps', '--target', target, '-r', servers];
+    const args = ['-m', 'pip', 'install', ...options];
+    await run({ name: 'pip install', command: env.python, args, logFile: `${folder}.log` });
+    await writeFile(serversMarker, '');
   });
   return env;
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import uuid
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -32,6 +33,10 @@ class Tokens:
         self._takes_over = takes_over
         self._link: Any = manager.link_token_to_sid
         self._redis: Any = getattr(manager, "redis", None)
+        if not manager.sid_to_token:
+            # A server that imports the app before it forks (gunicorn --preload) would give all its workers one name.
+            # reflex 0.10 does so itself.
+            manager.instance_id = str(uuid.uuid4())
         manager.link_token_to_sid = self.link
         manager.disconnect_token = self.release
         self._record_deleted: Any = getattr(manager, "_handle_socket_record_del", None)

@@ -119,7 +119,7 @@ class _CompactEnviron(dict[str, Any]):
         self._complete()
         return super().__eq__(other)
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     def keys(self) -> Any:
         self._complete()
