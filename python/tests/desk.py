@@ -17,6 +17,8 @@ from sidecar import Connection, Sidecar
 
 
 class Desk:
+    app = "desk"
+
     def __init__(self, folder: Path, sidecar: Sidecar, redis_url: str, **environment: str) -> None:
         self.sidecar = sidecar
         self.workers: list[Backend] = []
@@ -34,7 +36,7 @@ class Desk:
         folder = self._folder / f"worker-{len(self.workers)}"
         folder.mkdir()
         url = f"tcp://127.0.0.1:{self.sidecar.port}"
-        worker = Backend("desk", folder, **{"BRIDGEHEAD_LINK_URL": url, **self._environment, **environment})
+        worker = Backend(self.app, folder, **{"BRIDGEHEAD_LINK_URL": url, **self._environment, **environment})
         worker.probe_file = Path(self._environment["TEST_PROBE"])
         self.workers.append(worker)
         before = len(self.sidecar.connections)

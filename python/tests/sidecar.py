@@ -16,6 +16,7 @@ from bridgehead.keys import Keyring, base64url
 from bridgehead.proof import link_mac, link_mac_fits
 
 RULES: dict[str, Any] = {"version": 1, "mode": "inherit", "resolve": False, "shadow": False, "rules": []}
+LIVE = (FrameType.CHANGES, FrameType.GAP, FrameType.WATCH)
 
 
 class Lane(Protocol):
@@ -97,6 +98,8 @@ class Connection:
                 self.send(FrameType.RULES, self.sidecar.rules)
             elif frame.type == FrameType.PING and not self.sidecar.mute:
                 self.send(FrameType.PONG, frame.json())
+            elif frame.type in LIVE and self.sidecar.on_live is not None:
+                self.sidecar.on_live(self, frame)
             elif frame.type >= FIRST_VIRTUAL_TYPE and (client := self.clients.get(frame.channel)) is not None:
                 client.on_frame(frame)
 
@@ -108,6 +111,10 @@ class Connection:
     def pause(self) -> None:
         """Read nothing any more."""
         self._writer.transport.pause_reading()  # type: ignore[attr-defined]
+
+    def resume(self) -> None:
+        """Read again."""
+        self._writer.transport.resume_reading()  # type: ignore[attr-defined]
 
     def cut(self) -> None:
         """As a cable that is pulled: a reset, no goodbye."""
@@ -133,6 +140,8 @@ class Sidecar:
         self.mute = False
         self.heartbeat_ms = heartbeat_ms
         self.behaviour = behaviour
+        # Who sees to live changes.
+        self.on_live: Callable[[Connection, Frame], None] | None = None
         self.connections: list[Connection] = []
         self.failures: list[BaseException] = []
         self.port = 0

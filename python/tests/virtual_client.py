@@ -34,6 +34,8 @@ class VirtualClient:
         self.gives_credit = True
         self.answers_probes: bool | None = None
         self.kept: tuple[str, ...] = ()
+        # They stay when the session moves.
+        self.subscriptions: dict[str, sf.Subscribe] = {}
 
     # What came
 
@@ -86,6 +88,10 @@ class VirtualClient:
                 self.put(sf.Credit(len(message.payload)))
             case sf.Probe() if self.answers_probes is not None:
                 self.put(sf.Probed(self.answers_probes, () if self.answers_probes else self.kept))
+            case sf.Subscribe():
+                self.subscriptions[message.id] = message
+            case sf.Unsubscribe():
+                self.subscriptions.pop(message.id, None)
             case sf.Detached() | sf.AttachRefused():
                 self.connection.clients.pop(frame.channel, None)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bridgehead.live.publishing import publish, push
     from bridgehead.plugin import BridgeheadPlugin
 
 __version__ = "0.1.0"
-__all__ = ["BridgeheadPlugin", "__version__"]
+__all__ = ["BridgeheadPlugin", "__version__", "publish", "push"]
 
 
 def __getattr__(name: str) -> Any:
@@ -17,4 +18,8 @@ def __getattr__(name: str) -> Any:
         from bridgehead.plugin import BridgeheadPlugin
 
         return BridgeheadPlugin
+    if name in ("publish", "push"):
+        from bridgehead.live import publishing
+
+        return getattr(publishing, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

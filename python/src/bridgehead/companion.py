@@ -20,6 +20,7 @@ from bridgehead.handover import Handover, Note, enter, note_of
 from bridgehead.link import Link, Worker
 from bridgehead.link_address import LinkUrlError, parse_link_url
 from bridgehead.link_pool import LinkPool
+from bridgehead.live.worker import LiveChanges
 from bridgehead.rules import Decision, Login, RulesError, RuleTable, compile_rules
 from bridgehead.settings import DEFAULT_NAME, Settings
 from bridgehead.shadow import Recorder
@@ -53,6 +54,7 @@ class Companion:
         self._auth_source: Any = _auth_source() if self.facts.answers_auth else None
         self._permissions: tuple[str, ...] = ()
         self._loop = asyncio.get_running_loop()
+        self.live: LiveChanges | None = None
         self._pool: LinkPool | None = None
         self._learned_name: str | None = None
         self._app_resolver = _import_resolver(self.facts.resolver)
@@ -81,6 +83,7 @@ class Companion:
                 urls.append(parse_link_url(text))
             except LinkUrlError as error:
                 logger.error("BRIDGEHEAD_LINK_URL: %s", error)
+        self.live = LiveChanges(uses_django=self.facts.uses_django)
         worker = Worker(
             keyring=keyring,
             name=lambda: self.settings.name or self._learned_name,
@@ -91,6 +94,7 @@ class Companion:
             linked=set(),
             answer=None if self._auth_source is None else self._answer,
             sessions=self.sessions,
+            live=self.live,
         )
         if self.facts.uses_django:
             events.count_queries()

@@ -81,6 +81,16 @@ class Sessions(Protocol):
     def lost(self, link: Link, *, in_order: bool) -> None: ...
 
 
+class Live(Protocol):
+    """Those who publish and hear live changes. `lost` comes exactly once for each `opened`."""
+
+    def opened(self, link: Link) -> None: ...
+
+    def on_frame(self, link: Link, frame: Frame) -> None: ...
+
+    def lost(self, link: Link) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Worker:
     """What a link must know of its worker.
@@ -98,6 +108,7 @@ class Worker:
     linked: set[str]
     answer: Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]] | None = None
     sessions: Sessions | None = None
+    live: Live | None = None
 
 
 class Link:
@@ -136,6 +147,8 @@ class Link:
         self._uncongesting: asyncio.Task[None] | None = None
         self._doubt: int | None = None
         self._held: list[Frame] = []
+        self._questions: dict[int, asyncio.Future[bool]] = {}
+        self._last_question = 0
 
     @property
     def name(self) -> str:
@@ -181,6 +194,10 @@ class Link:
                 self._worker.linked.discard(self._sidecar)
                 if self._worker.sessions is not None:
                     self._worker.sessions.lost(self, in_order=self._in_order)
+                if self._worker.live is not None:
+                    self._worker.live.lost(self)
+                for question in self._questions.values():
+                    _answer(question, taken=False)
             await self._close()
 
     async def _read(self) -> None:
@@ -215,13 +232,14 @@ class Link:
             case "open", FrameType.PING:
                 self._send(FrameType.PONG, {"t": frame.json().get("t")})
             case "open", FrameType.PONG:
-                if self._doubt is not None and frame.json().get("t") == self._doubt:
-                    self._doubt = None
+                self._on_pong(frame.json().get("t"))
             case "open", FrameType.GOAWAY:
                 self._in_order = True
                 logger.info("the sidecar is about to leave: %s", str(frame.json().get("reason", ""))[:200])
             case "open", FrameType.AUTH_QUERY if self._worker.answer is not None:
                 self._answer(frame.json())
+            case "open", FrameType.CHANGES | FrameType.CHANGED | FrameType.GAP if self._worker.live is not None:
+                self._worker.live.on_frame(self, frame)
             case "open", kind if kind > FrameType.GOAWAY:
                 pass  # a later version's; this one can do without
             case _:
@@ -264,6 +282,8 @@ class Link:
             self._worker.sessions.opened(self)
         self._worker.learn_name(self._hello_name)
         self._send_manifest()
+        if self._worker.live is not None:
+            self._worker.live.opened(self)
         self._watch(self._beat())
         self._on_open(self)
 
@@ -290,6 +310,25 @@ class Link:
             return False
         self._send(frame_type, body)
         return True
+
+    async def confirmed(self) -> bool:
+        """Wait until the sidecar has taken all that was sent until now; false once the link is over.
+
+        It answers a PING in its place among the frames.
+        """
+        asked = self._last_question = max(self._last_question + 1, time.time_ns() // 1_000_000)
+        question: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._questions[asked] = question
+        try:
+            return self.send(FrameType.PING, {"t": asked}) and await question
+        finally:
+            del self._questions[asked]
+
+    def _on_pong(self, t: object) -> None:
+        if self._doubt is not None and t == self._doubt:
+            self._doubt = None
+        if isinstance(t, int) and (question := self._questions.get(t)) is not None:
+            _answer(question, taken=True)
 
     @property
     def is_congested(self) -> bool:
@@ -402,6 +441,11 @@ class Link:
             self._writer.transport.abort()
         if self._watcher is not None:
             await asyncio.wait({self._watcher})
+
+
+def _answer(question: asyncio.Future[bool], *, taken: bool) -> None:
+    if not question.done():
+        question.set_result(taken)
 
 
 def _busy(query: Mapping[str, Any]) -> dict[str, Any]:

@@ -35,6 +35,8 @@ async def bridgehead_lifespan(app: Any) -> AsyncIterator[None]:
     running.handover.wrap_processor(app.event_processor)
     pool = running.link_pool()
     dialing = None if pool is None else asyncio.create_task(pool.run(), name="bridgehead_links")
+    live = running.live
+    publishing = None if live is None else asyncio.create_task(live.run(), name="bridgehead_live")
     counting = None if running.stats is None else asyncio.create_task(running.stats.run(), name="bridgehead_stats")
     try:
         yield
@@ -45,6 +47,9 @@ async def bridgehead_lifespan(app: Any) -> AsyncIterator[None]:
         if counting is not None:
             counting.cancel()
         running.shadow.close()
+        if live is not None and publishing is not None:
+            await live.close()
+            publishing.cancel()
         if dialing is not None:
             dialing.cancel()
             await asyncio.wait({dialing})

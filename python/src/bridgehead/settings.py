@@ -14,6 +14,7 @@ logger = logging.getLogger("bridgehead")
 DEFAULT_LINK_URL = "tcp://127.0.0.1:8082"
 DEFAULT_NAME = "default"
 DEFAULT_DRAIN_SECONDS = 10.0
+BUSES = ("memory", "redis", "redis-streams", "postgres")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +33,14 @@ class Settings:
     link_sessions: bool = True
     capacity: int = 0
     drain_seconds: float = DEFAULT_DRAIN_SECONDS
+    live_bus: str | None = None
+    api_url: str | None = None
+    api_key: str | None = field(default=None, repr=False)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
         """Read `BRIDGEHEAD_SECRET`, `_PREVIOUS_SECRETS`, `_LINK_URL`, `_LINK_SESSIONS`, `_NAME`, `_CAPACITY`,
-        `_DRAIN_SECONDS` and `_REDIS_URL` (else `REDIS_URL`).
+        `_DRAIN_SECONDS`, `_LIVE_BUS`, `_API_URL`, `_API_KEY` and `_REDIS_URL` (else `REDIS_URL`).
 
         An empty one counts as unset; one that cannot be read is logged and counts as unset too.
         """
@@ -57,11 +61,30 @@ class Settings:
             link_sessions=_flag(values, "BRIDGEHEAD_LINK_SESSIONS", default=True),
             capacity=int(_number(values, "BRIDGEHEAD_CAPACITY", 0, most=1_000_000)),
             drain_seconds=_number(values, "BRIDGEHEAD_DRAIN_SECONDS", DEFAULT_DRAIN_SECONDS, most=3_600),
+            live_bus=_one_of(values, "BRIDGEHEAD_LIVE_BUS", BUSES),
+            api_url=_http_url(values, "BRIDGEHEAD_API_URL"),
+            api_key=values.get("BRIDGEHEAD_API_KEY") or None,
         )
 
     def keyring(self, purpose: Purpose) -> Keyring | None:
         """The keys for a purpose, or None without a secret."""
         return None if self.secret is None else Keyring(purpose, self.secret, self.previous_secrets)
+
+
+def _one_of(values: Mapping[str, str], name: str, words: tuple[str, ...]) -> str | None:
+    text = values.get(name, "").strip()
+    if text and text not in words:
+        logger.error("%s is %r and none of %s: it is not used", name, text, ", ".join(words))
+        return None
+    return text or None
+
+
+def _http_url(values: Mapping[str, str], name: str) -> str | None:
+    text = values.get(name, "").strip()
+    if text and not text.startswith(("http://", "https://")):
+        logger.error("%s is not a URL such as http://127.0.0.1:8081: it is not used", name)
+        return None
+    return text or None
 
 
 def _flag(values: Mapping[str, str], name: str, *, default: bool) -> bool:

@@ -29,6 +29,8 @@ from bridgehead.session_frames import (
     Resync,
     RunningHandler,
     Server,
+    Subscribe,
+    Unsubscribe,
 )
 from bridgehead.work import Work
 
@@ -329,6 +331,11 @@ class VirtualSocket:
         """Tell anew which background handlers run."""
         for txid, (handler, _) in (self.background or {}).items():
             self._tell(BackgroundStarted(txid, handler))
+
+    def tell(self, message: Subscribe | Unsubscribe) -> None:
+        """Tell the sidecar what the session wants to hear, as soon as there is a link."""
+        if not self.closed:
+            self._queue(0, session_frames.encode(self.channel, message))
 
     def _tell(self, message: BackgroundStarted | BackgroundEnded) -> None:
         if self.link is not None and not self.closed:

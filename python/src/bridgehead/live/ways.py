@@ -1,0 +1,94 @@
+"""The ways by which a process without a link reaches the sidecars: their Redis, or their HTTP API."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from typing import Any
+
+from bridgehead.live.change import Change, bus_messages, gap_message
+from bridgehead.live.courier import Refused
+
+# Messages that the stream keeps, about.
+STREAM_LENGTH = 10_000
+_REDIS_SECONDS = 2.0
+_HTTP_SECONDS = 10.0
+_MAX_ANSWER = 65_536
+
+
+class RedisWay:
+    """Publishes on the bus itself. `streams`: Redis Streams in the place of pub/sub."""
+
+    def __init__(self, url: str, name: str, *, streams: bool) -> None:
+        import redis
+
+        self._client: Any = redis.Redis.from_url(
+            url, socket_timeout=_REDIS_SECONDS, socket_connect_timeout=_REDIS_SECONDS, health_check_interval=15
+        )
+        self._streams = streams
+        self._key = f"bridgehead:{name}:{'stream' if streams else 'changes'}"
+
+    def send(self, changes: Sequence[Change], gaps: Sequence[str | None]) -> None:
+        """Raises where they did not arrive: then they may have, and sending them again is harmless."""
+        pipeline = self._client.pipeline(transaction=False)
+        for message in (*bus_messages(changes), *map(gap_message, gaps)):
+            if self._streams:
+                pipeline.xadd(self._key, {"message": message}, maxlen=STREAM_LENGTH, approximate=True)
+            else:
+                pipeline.publish(self._key, message)
+        pipeline.execute()
+
+
+class HttpWay:
+    """The admin listener of a sidecar."""
+
+    def __init__(self, url: str, api_key: str) -> None:
+        self._url = url.rstrip("/")
+        self._api_key = api_key
+
+    def send(self, changes: Sequence[Change]) -> None:
+        """Raises where they did not arrive; `Refused` where they never will."""
+        bodies = [{key: value for key, value in change.to_json().items() if key != "at"} for change in changes]
+        self.post("/api/publish", json.dumps({"changes": bodies}, ensure_ascii=False), changes[0].id)
+
+    def post(self, path: str, body: str, key: str) -> None:
+        """POST; with the same `key` twice it is done once. Raises as `send`."""
+        request = urllib.request.Request(  # noqa: S310  # the operator's own URL
+            self._url + path,
+            data=body.encode("utf-8", "replace"),
+            headers={
+                "Authorization": f"Bearer {self._api_key}",
+                "Content-Type": "application/json",
+                "Idempotency-Key": key,
+            },
+            method="POST",
+        )
+        try:
+            with _OPENER.open(request, timeout=_HTTP_SECONDS) as response:
+                response.read(_MAX_ANSWER)
+        except urllib.error.HTTPError as error:
+            with error:
+                message = _message(error.read(_MAX_ANSWER))
+            if error.code < 500 and error.code not in (408, 425, 429):
+                raise Refused(f"{self._url}{path} answers {error.code}: {message}") from None
+            raise ConnectionError(f"{self._url}{path} answers {error.code}: {message}") from None
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """The key goes nowhere else."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+# Without a proxy: the admin listener is never behind one.
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects())
+
+
+def _message(answer: bytes) -> str:
+    try:
+        return str(json.loads(answer)["error"]["message"])[:500]
+    except (ValueError, KeyError, TypeError):
+        return "is this the admin listener of a Bridgehead?"
