@@ -575,6 +575,6 @@ async def test_a_sidecar_that_stops_reading_loses_its_link() -> None:
         connection = await opened(sidecar)
         connection.pause()
         body = {"id": "1", "user": "x" * 1_000_000}
-        for _ in range(30):
+        for _ in range(60):
             side.pool.broadcast(FrameType.INVALIDATE, body, must_hear=True)
         await until(lambda: not side.pool.open_links, "the end of the link")

@@ -30,10 +30,20 @@ def test_settings_come_from_the_environment() -> None:
 
 
 def test_an_empty_setting_counts_as_unset() -> None:
-    names = ("SECRET", "PREVIOUS_SECRETS", "LINK_URL", "NAME")
+    names = ("SECRET", "PREVIOUS_SECRETS", "LINK_URL", "NAME", "LINK_SESSIONS", "CAPACITY", "DRAIN_SECONDS")
     assert Settings.from_environment({f"BRIDGEHEAD_{name}": "" for name in names}) == Settings()
     assert Settings().link_urls == ("tcp://127.0.0.1:8082",)
     assert Settings().keyring("link") is None
+
+
+def test_settings_of_sessions(caplog: pytest.LogCaptureFixture) -> None:
+    given = {"BRIDGEHEAD_LINK_SESSIONS": "False", "BRIDGEHEAD_CAPACITY": "40", "BRIDGEHEAD_DRAIN_SECONDS": "2.5"}
+    settings = Settings.from_environment(given)
+    assert (settings.link_sessions, settings.capacity, settings.drain_seconds) == (False, 40, 2.5)
+    assert not caplog.text
+    for name, text in (("LINK_SESSIONS", "maybe"), ("CAPACITY", "many"), ("DRAIN_SECONDS", "-1"), ("CAPACITY", "nan")):
+        assert Settings.from_environment({f"BRIDGEHEAD_{name}": text}) == Settings()
+        assert f"BRIDGEHEAD_{name} is {text!r}" in caplog.text
 
 
 def test_short_secrets_are_not_used(caplog: pytest.LogCaptureFixture) -> None:

@@ -5,7 +5,10 @@ Names: `annotation.valid` and one per reason of docs/PROTOCOL.md, `annotation.un
 configured, or on an event born in Python), `resolver.failed`, `rules.received`, `rules.refused`, `link.connected`,
 `link.lost`, `link.failed`, `user.handed_over`, `user.refused` (a snapshot that is no user of this app), `auth.user`,
 `auth.anonymous`, `auth.unavailable` (answers to the sidecar), `access.login`, `access.forbidden`, `access.unknown`
-(refused events), `session.changed`, `invalidation.sent`.
+(refused events), `session.changed`, `invalidation.sent`. Of virtual sessions: `session.attached`, `session.resumed`,
+`session.takeover`, `session.expired` (their link did not come back), `session.ended_` and the reason, `session.resync`,
+`session.resync_failed`, `session.error`, `attach.` and the error an ATTACH got, `inject.refused` (no such handler),
+`tokens.unavailable` (Redis did not answer about a token).
 """
 
 from __future__ import annotations

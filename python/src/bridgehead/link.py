@@ -35,7 +35,8 @@ SILENT_HEARTBEATS = 3
 MIN_HEARTBEAT_MS, MAX_HEARTBEAT_MS = 50, 60_000
 MAX_QUERIES = 64
 _CLOSE_SECONDS = 1.0
-_MAX_UNSENT_BYTES = 4 * 1024 * 1024
+# Twice the longest frame: a slow sidecar may be handed one of those, behind what others had.
+_MAX_UNSENT_BYTES = 2 * LIMIT
 # With more than this on its way, sessions keep their frames back.
 _CONGESTED_BYTES = 1024 * 1024
 _READ_BYTES = 65_536
