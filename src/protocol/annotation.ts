@@ -31,7 +31,7 @@ export interface AnnotationClaims {
 }
 
 function mac(key: Key, signed: string): Buffer {
-  return createHmac('sha256', key.bytes).update(signed).digest();
+  return createHmac('sha256', key.secret).update(signed).digest();
 }
 
 export function signAnnotation(claims: AnnotationClaims, key: Key): string {

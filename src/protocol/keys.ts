@@ -1,5 +1,5 @@
 /** Keys made from the deployment's secret (docs/PROTOCOL.md, "Keys"; HKDF is RFC 5869). */
-import { createHash, hkdfSync } from 'node:crypto';
+import { createHash, createSecretKey, hkdfSync, type KeyObject } from 'node:crypto';
 
 export type KeyPurpose = 'annotation' | 'link' | 'cache' | 'dashboard';
 
@@ -17,7 +17,8 @@ export function keyId(secret: string): string {
 
 export interface Key {
   readonly id: string;
-  readonly bytes: Buffer;
+  /** Made once: an HMAC whose key comes as bytes makes one of its own each time, at four times the cost. */
+  readonly secret: KeyObject;
 }
 
 /** The keys of one purpose: the current one makes new values, all of them are accepted. */
@@ -30,7 +31,7 @@ export interface Keyring {
 export function keyring(secret: string, previous: readonly string[], purpose: KeyPurpose): Keyring {
   const keys = [secret, ...previous].map((value): Key => {
     if (Buffer.byteLength(value) < MIN_SECRET_BYTES) throw new RangeError(`a secret needs ${MIN_SECRET_BYTES} bytes`);
-    return { id: keyId(value), bytes: derive(value, purpose) };
+    return { id: keyId(value), secret: createSecretKey(derive(value, purpose)) };
   });
   const current = keys[0];
   if (current === undefined) throw new RangeError('no secret');

@@ -142,7 +142,7 @@ export interface Proof {
 /** The mac that shows knowledge of the secret; a label for each direction keeps one from being played back as the other. */
 export function linkMac(key: Key, label: 'worker' | 'sidecar', { name, sidecarNonce, workerNonce }: Proof): string {
   const text = ['bridgehead-link-v1', label, name, sidecarNonce, workerNonce].join('\n');
-  return createHmac('sha256', key.bytes).update(text).digest('base64url');
+  return createHmac('sha256', key.secret).update(text).digest('base64url');
 }
 
 export function isLinkMac(key: Key, label: 'worker' | 'sidecar', proof: Proof, candidate: string): boolean {

@@ -237,5 +237,5 @@ describe('the Redis invalidation bus', () => {
 /** As the companion's publisher does it (docs/PROTOCOL.md, "Invalidation"). */
 function signedLikeDjango(body: object, { current }: Keyring = KEYS): string {
   const message = `${current.id}.${Buffer.from(JSON.stringify(body)).toString('base64url')}`;
-  return `${message}.${createHmac('sha256', current.bytes).update(message).digest('base64url')}`;
+  return `${message}.${createHmac('sha256', current.secret).update(message).digest('base64url')}`;
 }

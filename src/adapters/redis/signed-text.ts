@@ -32,5 +32,5 @@ export function readSigned(text: string, keys: Keyring, context = ''): Readonly<
 function mac(key: Key, context: string, message: string): string {
   // No kid holds a line feed: a text with a context is never one without.
   const signed = context === '' ? message : `${context}\n${message}`;
-  return createHmac('sha256', key.bytes).update(signed).digest('base64url');
+  return createHmac('sha256', key.secret).update(signed).digest('base64url');
 }
