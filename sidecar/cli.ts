@@ -11,6 +11,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<CommandDef>>> = {
   doctor: () => import('./commands/doctor.ts').then(({ doctor }) => doctor),
   init: () => import('./commands/init.ts').then(({ init }) => init),
   publish: () => import('./commands/publish.ts').then(({ publish }) => publish),
+  push: () => import('./commands/push.ts').then(({ push }) => push),
   tail: () => import('./commands/tail.ts').then(({ tail }) => tail),
   schema: () => import('./commands/schema.ts').then(({ schema }) => schema),
 };

@@ -21,7 +21,7 @@ import { opened } from './opened.ts';
 import { doctorFacts } from './compose-doctor.ts';
 import { composeSource, permissionsOf } from './compose-source.ts';
 import { composeBus, type Live } from './compose-bus.ts';
-import { composeLive } from './compose-live.ts';
+import { composeLive, type PushGate } from './compose-live.ts';
 import { composeUsers } from './compose-users.ts';
 import { loadTransport } from './transport.ts';
 import { VERSION } from './version.ts';
@@ -40,6 +40,7 @@ export interface Running {
   readonly operator: Operator;
   /** The change bus. */
   readonly live: Live;
+  readonly pushes: PushGate;
   /** Takes what may change while running from another configuration. */
   reload(next: Config): void;
   /** From now on unready: balancers look elsewhere, while sessions are still accepted from those that have not noticed. */
@@ -109,6 +110,7 @@ export async function compose(config: Config, parts: ComposeParts): Promise<Runn
       sharedLimits: sharedLimits(config, users.budget, clock),
     },
   );
+  delivery.serve(gateway);
   links?.setRules(rulesMessage(config));
   const reports = new ShadowReports(metrics);
   let current = config;
@@ -166,6 +168,7 @@ export async function compose(config: Config, parts: ComposeParts): Promise<Runn
 
   return {
     live,
+    pushes: delivery.gate,
     addresses: { listen: `http://${formatAddress({ ...config.listen, port })}`, link },
     operator: {
       ready,
@@ -181,6 +184,7 @@ export async function compose(config: Config, parts: ComposeParts): Promise<Runn
       },
     },
     reload(next) {
+      delivery.reload(next);
       gateway.configure(gatewaySettings(next));
       const message = rulesMessage(next);
       const changed = JSON.stringify(message) !== JSON.stringify(rulesMessage(current));

@@ -68,8 +68,8 @@ class Service {
       onDrainRequested: () => onDrainRequested('operator'),
     });
     const { listen: address, apiKey, hosts } = this.#config.admin;
-    const { live, operator } = this.#running;
-    this.#admin = await startAdmin({ address, apiKey, hosts }, { operator, metrics, logger, live });
+    const { live, operator, pushes } = this.#running;
+    this.#admin = await startAdmin({ address, apiKey, hosts }, { operator, metrics, logger, live, pushes });
     this.#metricsLog = this.#startMetricsLog();
     const { listen, link } = this.#running.addresses;
     const addresses = { listen, admin: this.#admin.url, ...(link !== undefined && { link }) };

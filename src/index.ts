@@ -12,5 +12,11 @@ export { BackendPool, type BackendPoolOptions } from './core/backends/backend-po
 export { directUpstream } from './adapters/upstream/direct-upstream.ts';
 export { linkServer } from './adapters/link/link-server.ts';
 export { nodeTransport } from './adapters/transport/node-transport.ts';
-export { createPublisher, type PublishedChange, type Publisher, type PublisherOptions } from './publisher.ts';
+export {
+  createPublisher,
+  type PublishedChange,
+  type PublishedPush,
+  type Publisher,
+  type PublisherOptions,
+} from './publisher.ts';
 export { streamWork, type StreamWork, type StreamWorkOptions } from './adapters/bus/stream-work.ts';

@@ -2,7 +2,15 @@ import { randomUUID } from 'node:crypto';
 import { BusUnavailableError } from './ports/change-bus.ts';
 import { systemClock } from './ports/clock.ts';
 import { silentLogger, type Logger } from './ports/logger.ts';
-import { ChangeError, encodeChanges, readPublished, type Change, type ChangeAction } from './protocol/change.ts';
+import {
+  ChangeError,
+  encodeChanges,
+  encodePush,
+  readPublished,
+  type Change,
+  type ChangeAction,
+} from './protocol/change.ts';
+import { pushBody, PushError, readPush, type Push } from './protocol/push.ts';
 
 /** A change as a program publishes it. */
 export interface PublishedChange {
@@ -15,6 +23,23 @@ export interface PublishedChange {
   /** Whom it concerns, such as `tenant:acme`: at most 8 texts of 1 to 100 characters. */
   readonly tags?: readonly string[];
 }
+
+/** Whose sessions, and what. */
+export type PublishedPush = {
+  /** Pushing twice with one id is harmless; default: a new one. */
+  readonly id?: string;
+  readonly to:
+    | { readonly session: string }
+    | { readonly user: string | number }
+    | { readonly group: string }
+    | { readonly path: string }
+    | { readonly all: true };
+} & (
+  | { readonly event: { readonly name: string; readonly payload?: Readonly<Record<string, unknown>> } }
+  | { readonly toast: string | { readonly text: string; readonly level?: 'info' | 'success' | 'warning' | 'error' } }
+  | { readonly redirect: string }
+  | { readonly script: string }
+);
 
 /** One of: the deployment's Redis, its database, or the admin listener of a sidecar. */
 export type PublisherOptions = { readonly logger?: Logger } & (
@@ -40,12 +65,18 @@ export interface Publisher {
    * they must not come twice.
    */
   publish(changes: PublishedChange | readonly PublishedChange[]): Promise<number>;
+  /**
+   * Starts a handler in somebody's sessions, or shows something in their browsers; resolves once the bus has it. Which handlers and scripts are
+   * allowed the sidecars' configuration says. Rejects with PushError for what is no push, else as `publish` does.
+   */
+  push(push: PublishedPush): Promise<void>;
   /** Closes its connections. */
   close(): Promise<void>;
 }
 
 interface Way {
   send(changes: readonly Change[]): Promise<void>;
+  push(push: Push): Promise<void>;
   close(): Promise<void> | void;
 }
 
@@ -60,6 +91,11 @@ export function createPublisher(options: PublisherOptions): Publisher {
       way ??= openWay(options);
       await (await way).send(read);
       return read.length;
+    },
+    async push(push) {
+      const read = readPush(push, { id: randomUUID(), now: systemClock.now() });
+      way ??= openWay(options);
+      await (await way).push(read);
     },
     async close() {
       await (await way)?.close();
@@ -87,10 +123,11 @@ async function openWay(options: PublisherOptions): Promise<Way> {
   const { publishing } = await import('./adapters/bus/bounded.ts');
   if ('databaseUrl' in options) {
     const { databasePool } = await import('./adapters/auth/database-pool.ts');
-    const { writeOutbox } = await import('./adapters/bus/outbox.ts');
+    const { writeOutbox, writePush } = await import('./adapters/bus/outbox.ts');
     const pool = databasePool(options.databaseUrl, logger);
     return {
       send: (changes) => publishing('PostgreSQL', systemClock, () => writeOutbox(pool, changes)),
+      push: (push) => publishing('PostgreSQL', systemClock, () => writePush(pool, push)),
       close: () => pool.end(),
     };
   }
@@ -100,32 +137,41 @@ async function openWay(options: PublisherOptions): Promise<Way> {
   const { appendToStream } = await import('./adapters/bus/redis-stream.ts');
   const client = redisClient({ url: redisUrl, role: 'commands', logger });
   const publish = bus === 'redis' ? publishToChannel : appendToStream;
+  const send = (messages: string[]): Promise<void> =>
+    publishing('Redis', systemClock, async () => {
+      await connectRedis(client);
+      await publish(client, name, messages);
+    });
   return {
-    send: (changes) =>
-      publishing('Redis', systemClock, async () => {
-        await connectRedis(client);
-        await publish(client, name, encodeChanges(changes));
-      }),
+    send: (changes) => send(encodeChanges(changes)),
+    push: (push) => send([encodePush(push)]),
     close: () => closeRedis(client),
   };
 }
 
 function httpWay(url: string, apiKey: string): Way {
-  const target = new URL('/api/publish', url);
-  const send = async (changes: readonly Change[]): Promise<void> => {
-    const body = JSON.stringify({
-      changes: changes.map(({ id, model, action, pk, tags }) => ({ id, model, action, pk, tags })),
-    });
+  const send = async (path: string, body: object, refusal: (message: string) => Error): Promise<void> => {
+    const target = new URL(path, url);
     const headers = { authorization: `Bearer ${apiKey}`, 'content-type': 'application/json' };
-    const response = await ask(target, { method: 'POST', headers, body });
+    const response = await ask(target, { method: 'POST', headers, body: JSON.stringify(body) });
     if (response.ok) return;
     const message = await messageOf(response);
-    if (response.status === 400) throw new ChangeError('The request', 'was refused', message);
+    if (response.status === 400) throw refusal(message);
     const text = `the sidecar at ${target.origin} answers ${response.status}: ${message}`;
     if (response.status >= 500) throw new BusUnavailableError(text);
     throw new Error(text);
   };
-  return { send, close: () => undefined };
+  return {
+    send: (changes) =>
+      send(
+        '/api/publish',
+        { changes: changes.map(({ id, model, action, pk, tags }) => ({ id, model, action, pk, tags })) },
+        (message) => new ChangeError('The request', 'was refused', message),
+      ),
+    push: (push) =>
+      send('/api/push', pushBody(push), (message) => new PushError('The request', 'was refused', message)),
+    close: () => undefined,
+  };
 }
 
 async function ask(target: URL, init: RequestInit): Promise<Response> {

@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto';
-import { BusUnavailableError } from '../../src/ports/change-bus.ts';
 import { systemClock } from '../../src/ports/clock.ts';
 import { ChangeError, MAX_BATCH, readModel, readPublished, type Change } from '../../src/protocol/change.ts';
 import type { DeadLetters, Live } from '../compose-bus.ts';
 import { parseJson, readBody } from './body.ts';
 import { IdempotentReplies, type Repeatable } from './idempotency.ts';
+import { reachingBus } from './reaching-bus.ts';
 import { AdminError, json, type Reply } from './reply.ts';
 import type { Route } from './routes.ts';
 import { Tails } from './tail.ts';
@@ -19,7 +19,7 @@ export function liveRoutes({ bus, deadLetters }: Pick<Live, 'bus' | 'deadLetters
   const tails = new Tails(bus);
   const publish = async (body: Buffer, repeatable: Repeatable | undefined): Promise<Reply> => {
     const changes = refusing(() => read(body, repeatable));
-    await reaching('The change bus', () => bus.publish(changes));
+    await reachingBus('The change bus', () => bus.publish(changes));
     return json(202, { accepted: changes.length });
   };
   return [
@@ -46,14 +46,16 @@ export function liveRoutes({ bus, deadLetters }: Pick<Live, 'bus' | 'deadLetters
       path: '/api/dead-letters',
       access: 'read',
       handle: () =>
-        reaching('The stream', async () => json(200, { deadLetters: await existing(deadLetters).list(MOST_LETTERS) })),
+        reachingBus('The stream', async () =>
+          json(200, { deadLetters: await existing(deadLetters).list(MOST_LETTERS) }),
+        ),
     },
     {
       method: 'POST',
       path: '/api/dead-letters/:id/replay',
       access: 'write',
       handle: ({ segments }) =>
-        reaching('The stream', async () => {
+        reachingBus('The stream', async () => {
           if (await existing(deadLetters).replay(segments['id'] ?? '')) return json(202, { replayed: true });
           throw new AdminError(404, 'unknown_dead_letter', 'No dead letter has this id; see GET /api/dead-letters.');
         }),
@@ -78,16 +80,5 @@ function refusing<T>(work: () => T): T {
     if (!(error instanceof ChangeError)) throw error;
     const size = error.field === 'changes' ? ` (at most ${MAX_BATCH} in a request)` : '';
     throw new AdminError(400, 'bad_change', `${error.message}${size}`);
-  }
-}
-
-async function reaching<T>(what: string, work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    if (error instanceof AdminError) throw error;
-    const remedy = 'send the same again later';
-    const message = error instanceof BusUnavailableError ? error.message : `${what} cannot be reached: ${remedy}.`;
-    throw new AdminError(503, 'bus_unavailable', message, { 'retry-after': '1' });
   }
 }

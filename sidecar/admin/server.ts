@@ -6,8 +6,10 @@ import type { PrometheusMetrics } from '../../src/adapters/metrics/index.ts';
 import type { Logger, Operator } from '../../src/ports/index.ts';
 import { opened } from '../opened.ts';
 import type { Live } from '../compose-bus.ts';
+import type { PushGate } from '../compose-live.ts';
 import { AccessGuard } from './access.ts';
 import { liveRoutes } from './live-routes.ts';
+import { pushRoutes } from './push-routes.ts';
 import { AdminError, type Reply } from './reply.ts';
 import { adminRoutes, findRoute, type Route } from './routes.ts';
 
@@ -23,6 +25,8 @@ export interface AdminParts {
   readonly logger: Logger;
   /** The change bus, where there is one. */
   readonly live?: Pick<Live, 'bus' | 'deadLetters'>;
+  /** What may be pushed over it. */
+  readonly pushes?: PushGate;
 }
 
 export interface Admin {
@@ -33,8 +37,12 @@ export interface Admin {
 /** The admin listener: health, metrics and the operator's API, on a port of its own. */
 export async function startAdmin({ address, apiKey, hosts }: AdminOptions, parts: AdminParts): Promise<Admin> {
   const guard = new AccessGuard({ host: address.host, apiKey, hosts });
-  const { live } = parts;
-  const routes = [...adminRoutes({ ...parts, guard }), ...(live === undefined ? [] : liveRoutes(live))];
+  const { live, pushes } = parts;
+  const routes = [
+    ...adminRoutes({ ...parts, guard }),
+    ...(live === undefined ? [] : liveRoutes(live)),
+    ...(live === undefined || pushes === undefined ? [] : pushRoutes(live.bus, pushes)),
+  ];
   const server = createServer(
     { requestTimeout: 30_000, headersTimeout: 10_000, keepAliveTimeout: 10_000 },
     (request, response) => {

@@ -50,6 +50,10 @@ export class Tails {
       gap: (gap) => {
         if (model === undefined || gap.model === undefined || gap.model === model) write({ gap });
       },
+      push: ({ to, what }) => {
+        // Whose it is, and what it says, is nobody's business here.
+        if (model === undefined) write({ push: { to: to.kind, what: what.kind } });
+      },
       state: (state) => write({ state }),
     });
     const beat = systemClock.setInterval(() => response.write('\n'), BEAT);

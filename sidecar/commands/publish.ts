@@ -14,6 +14,7 @@ export const publish = command({
     action: { type: 'positional', description: 'created, updated or deleted', required: true },
     pk: { type: 'positional', description: 'The primary key', required: true },
     id: { type: 'string', description: 'Its id; publishing twice with one id is harmless', valueHint: 'id' },
+    tag: { type: 'string', description: 'Whom it concerns; several with commas', valueHint: 'tenant:acme' },
     config: configArgs.config,
     'admin-listen': configArgs['admin-listen'],
     url: {
@@ -24,8 +25,9 @@ export const publish = command({
     json: { type: 'boolean', description: 'Print JSON' },
   },
   async run({ args }): Promise<number> {
-    const { action, id, model } = args;
-    const change = { model, action, pk: pkOf(args.pk), ...(id !== undefined && { id }) };
+    const { action, id, model, tag } = args;
+    const tags = tag === undefined ? {} : { tags: tag.split(',').map((one) => one.trim()) };
+    const change = { model, action, pk: pkOf(args.pk), ...(id !== undefined && { id }), ...tags };
     try {
       // What is no change is told before any sidecar is asked.
       readPublished(change, { id: () => 'checked', now: 0 });

@@ -76,16 +76,18 @@ async function follow({ url, apiKey }: Target, model: string | undefined, asJson
 interface Line {
   readonly change?: { readonly model: string; readonly action: string; readonly pk: unknown; readonly at: number };
   readonly gap?: { readonly reason: string; readonly model?: string };
+  readonly push?: { readonly to: string; readonly what: string };
   readonly state?: string;
 }
 
 function readable(line: string): string {
   if (line === '') return '';
-  const { change, gap, state } = JSON.parse(line) as Line;
+  const { change, gap, push, state } = JSON.parse(line) as Line;
   if (change !== undefined) {
     const { action, at, model, pk } = change;
     return `${new Date(at).toISOString()}  ${action}  ${model}  ${JSON.stringify(pk)}`;
   }
+  if (push !== undefined) return `-- a push: ${push.what} to ${push.to}`;
   if (gap !== undefined) return `-- changes of ${gap.model ?? 'any model'} may be missing (${gap.reason})`;
   return `-- the change bus is ${state ?? 'unknown'}`;
 }

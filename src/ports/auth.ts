@@ -17,6 +17,8 @@ export type AuthAnswer =
       readonly kind: 'user';
       readonly user: UserSnapshot;
       readonly permissions: readonly string[];
+      /** Names of Django groups, at most 100; undefined: the source cannot tell. */
+      readonly groups?: readonly string[];
       readonly at: number;
       readonly expires?: number;
     }

@@ -1,4 +1,5 @@
 import type { Change, Gap } from '../protocol/change.ts';
+import type { Push } from '../protocol/push.ts';
 
 export type ChangeBusKind = 'memory' | 'redis' | 'redis-streams' | 'postgres';
 
@@ -31,6 +32,8 @@ export interface ChangeBus {
   publish(changes: readonly Change[]): Promise<void>;
   /** Tells every subscriber of every process that changes may have been missed. Rejects as `publish` does. */
   publishGap(gap: Gap): Promise<void>;
+  /** To every subscriber of every process that takes pushes. Rejects as `publish` does. */
+  publishPush(push: Push): Promise<void>;
   /** From now on; returns what ends it. */
   subscribe(subscriber: ChangeSubscriber): () => void;
   /** Ends subscriptions and connections of its own; may be called twice. */
@@ -41,6 +44,7 @@ export interface ChangeBus {
 export interface ChangeSubscriber {
   changes(batch: readonly Change[]): void;
   gap(gap: Gap): void;
+  push?(push: Push): void;
   state?(state: ChangeBusState): void;
 }
 

@@ -1,4 +1,5 @@
 /** A change of one row of a model, and how it travels (docs/PROTOCOL.md, "Changes"). */
+import { pushBody, PushError, readPush, type Push } from './push.ts';
 
 export type ChangeAction = 'created' | 'updated' | 'deleted';
 
@@ -153,6 +154,7 @@ export function pkOf(text: string): number | string {
 export type BusMessage =
   | { readonly kind: 'changes'; readonly changes: readonly Change[]; readonly skipped: number }
   | { readonly kind: 'gap'; readonly gap: Gap }
+  | { readonly kind: 'push'; readonly push: Push }
   | { readonly kind: 'unreadable' };
 
 /** What one message on a bus may hold, so that no reader ever gets a huge one. */
@@ -190,11 +192,16 @@ export function encodeGap({ model }: Gap): string {
   return JSON.stringify({ gap: model === undefined ? {} : { model } });
 }
 
+export function encodePush(push: Push): string {
+  return JSON.stringify({ push: pushBody(push) });
+}
+
 /** Reads a message on a bus: as many changes as it has that can be read, also one that stands alone. Never throws. */
 export function readBusMessage(text: string, defaults: ChangeDefaults): BusMessage {
   const body = text.length > MAX_READ ? undefined : parse(text);
   if (body === undefined) return { kind: 'unreadable' };
-  const { gap, changes = [body] } = body;
+  const { gap, push, changes = [body] } = body;
+  if (push !== undefined) return readBusPush(push, defaults);
   if (typeof gap === 'object' && gap !== null) {
     const { model } = gap as Fields;
     return { kind: 'gap', gap: { reason: 'reported', ...(isModel(model) && { model: model.toLowerCase() }) } };
@@ -203,6 +210,16 @@ export function readBusMessage(text: string, defaults: ChangeDefaults): BusMessa
   const read = changes.flatMap((change: unknown, index) => readFromBus(change, index, defaults));
   if (read.length === 0) return { kind: 'unreadable' };
   return { kind: 'changes', changes: read, skipped: changes.length - read.length };
+}
+
+/** Senders other than ours: what the rules of a push do not allow is no push. */
+function readBusPush(value: unknown, defaults: ChangeDefaults): BusMessage {
+  try {
+    return { kind: 'push', push: readPush(value, { id: defaults.id(0), now: defaults.now }) };
+  } catch (error) {
+    if (!(error instanceof PushError)) throw error;
+    return { kind: 'unreadable' };
+  }
 }
 
 /** Other versions may say more: what is not known is ignored. */

@@ -2,7 +2,7 @@ import type { Client, Pool } from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { databasePool } from '../../src/adapters/auth/database-pool.ts';
 import { memoryBus } from '../../src/adapters/bus/memory-bus.ts';
-import { currentSnapshot, readOutbox, trimOutbox, type OutboxItem } from '../../src/adapters/bus/outbox.ts';
+import { currentSnapshot, readOutbox, trimOutbox, writePush, type OutboxItem } from '../../src/adapters/bus/outbox.ts';
 import { outboxRelay, type OutboxRelay } from '../../src/adapters/bus/outbox-relay.ts';
 import { postgresBus } from '../../src/adapters/bus/postgres-bus.ts';
 import { BusUnavailableError, type ChangeBus } from '../../src/ports/change-bus.ts';
@@ -12,7 +12,7 @@ import { startPgBouncer, type PgBouncer } from '../../tools/services/pgbouncer.t
 import { startPostgres, type Postgres } from '../../tools/services/postgres.ts';
 import { eventually } from '../support/eventually.ts';
 import { connectTo, installOutbox, removeOutbox } from '../support/outbox.ts';
-import { change, Heard, startedBus } from './change-bus.ts';
+import { change, Heard, push, startedBus } from './change-bus.ts';
 
 const parts = { clock: systemClock, logger: silentLogger };
 const closing: (() => Promise<unknown> | void)[] = [];
@@ -378,6 +378,19 @@ describe('the relay of the outbox', () => {
     await insert(7);
     await eventually(() => shared.heard.pks).toEqual([1, 2, 3, 4, 5, 6, 7]);
     expect(shared.published).toHaveLength(7);
+    expect(shared.heard.gaps).toEqual([]);
+  });
+
+  it('brings pushes, and passes over a row that is none', async () => {
+    const shared = sharedBus();
+    const one = relay(shared.bus, 'one');
+    await eventually(() => one.state).toBe('relaying');
+    const hello = push({ kind: 'all' }, { kind: 'toast', text: 'Hello', level: 'info' });
+    await writePush(pool(), hello);
+    await sql(`INSERT INTO bridgehead_change (model, action, pk) VALUES ('', 'push', '{"push":{"to":{}}}')`);
+    await insert(1);
+    await eventually(() => shared.heard.pks).toEqual([1]);
+    expect(shared.heard.pushes).toEqual([hello]);
     expect(shared.heard.gaps).toEqual([]);
   });
 

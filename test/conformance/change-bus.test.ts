@@ -19,7 +19,7 @@ import { startPostgres, type Postgres } from '../../tools/services/postgres.ts';
 import { startRedis, type Redis } from '../../tools/services/redis.ts';
 import { connectTo, installOutbox } from '../support/outbox.ts';
 import { eventually } from '../support/eventually.ts';
-import { change, publishingOn, startedBus } from './change-bus.ts';
+import { change, publishingOn, push, startedBus } from './change-bus.ts';
 
 const parts = { clock: systemClock, logger: silentLogger };
 const closing: (() => Promise<void> | void)[] = [];
@@ -155,6 +155,26 @@ describe.each(kinds)('the change bus %s', (_, { kind, make }) => {
       'shop.order',
       2,
     ]);
+  });
+
+  it('brings pushes to every process, each once, as they were published', async () => {
+    const { bus, heard } = await startedBus(make());
+    const other = kind === 'memory' ? heard : (await startedBus(make())).heard;
+    const pushes = [
+      push({ kind: 'all' }, { kind: 'toast', text: 'größer "ä" </script>\u2028\0', level: 'success' }),
+      push({ kind: 'user', id: '42', model: 'auth.user' }, { kind: 'event', name: 'a.B.c', payload: { n: [1, null] } }),
+      push({ kind: 'group', name: 'editors' }, { kind: 'redirect', path: '/orders' }),
+      push({ kind: 'path', pattern: '/orders/*' }, { kind: 'script', code: 'alert(1)' }),
+      push({ kind: 'session', id: 'tab' }, { kind: 'event', name: 'a.B.c', payload: {} }),
+    ];
+    for (const one of pushes) await bus.publishPush(one);
+    for (const one of pushes) await bus.publishPush(one);
+    await bus.publish([change(1)]);
+    for (const listener of [heard, other]) {
+      await eventually(() => listener.pks).toEqual([1]);
+      expect(listener.pushes).toEqual(pushes);
+      expect(listener.gaps).toEqual([]);
+    }
   });
 
   it('goes on where a subscriber throws, and tells one that has left nothing', async () => {

@@ -1,5 +1,6 @@
 import type { ChangeBus, ChangeSubscriber } from '../../src/ports/change-bus.ts';
 import type { Change, ChangeAction, Gap } from '../../src/protocol/change.ts';
+import type { Push, PushAction, PushTarget } from '../../src/protocol/push.ts';
 
 let ids = 0;
 
@@ -8,9 +9,15 @@ export function change(pk: number | string, action: ChangeAction = 'updated', mo
   return { id: `test-${process.pid}-${++ids}`, model, action, pk, at: Date.now() };
 }
 
+/** A push with an id that no other has. */
+export function push(to: PushTarget, what: PushAction): Push {
+  return { id: `test-${process.pid}-${++ids}`, at: Date.now(), to, what };
+}
+
 /** What came over a bus, in its order. */
 export class Heard implements ChangeSubscriber {
   readonly all: (Change | Gap)[] = [];
+  readonly pushes: Push[] = [];
   readonly states: string[] = [];
 
   changes(batch: readonly Change[]): void {
@@ -19,6 +26,10 @@ export class Heard implements ChangeSubscriber {
 
   gap(gap: Gap): void {
     this.all.push(gap);
+  }
+
+  push(push: Push): void {
+    this.pushes.push(push);
   }
 
   state(state: string): void {

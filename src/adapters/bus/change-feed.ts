@@ -2,6 +2,7 @@ import type { ChangeBusState, ChangeSubscriber } from '../../ports/change-bus.ts
 import type { Clock, Timer } from '../../ports/clock.ts';
 import type { Logger } from '../../ports/logger.ts';
 import { readBusMessage, type Change, type Gap } from '../../protocol/change.ts';
+import type { Push } from '../../protocol/push.ts';
 
 export interface FeedParts {
   readonly clock: Clock;
@@ -40,6 +41,7 @@ export class ChangeFeed {
     const own: ChangeSubscriber = {
       changes: (batch) => subscriber.changes(batch),
       gap: (gap) => subscriber.gap(gap),
+      push: (push) => subscriber.push?.(push),
       state: (state) => subscriber.state?.(state),
     };
     this.#subscribers.add(own);
@@ -85,6 +87,12 @@ export class ChangeFeed {
     for (const subscriber of this.#subscribers) this.#call(() => subscriber.gap(gap));
   }
 
+  push(push: Push): void {
+    // Ids of changes are of another kind.
+    if (!this.#isFresh(`push ${push.id}`)) return;
+    for (const subscriber of this.#subscribers) this.#call(() => subscriber.push?.(push));
+  }
+
   /** A message as it came over the bus. `id`: of changes that bring none. */
   message(text: string, id: (index: number) => string): void {
     const read = readBusMessage(text, { id, now: this.#parts.clock.now() });
@@ -95,6 +103,9 @@ export class ChangeFeed {
         return;
       case 'gap':
         this.gap(read.gap);
+        return;
+      case 'push':
+        this.push(read.push);
         return;
       case 'unreadable':
         this.#unreadable();

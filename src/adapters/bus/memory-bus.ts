@@ -24,6 +24,10 @@ export function memoryBus(parts: FeedParts): ChangeBus {
       feed.gap({ ...gap, reason: 'reported' });
       return Promise.resolve();
     },
+    publishPush: (push) => {
+      feed.push(push);
+      return Promise.resolve();
+    },
     subscribe: (subscriber) => feed.subscribe(subscriber),
     close: () => {
       feed.close();

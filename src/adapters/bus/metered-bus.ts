@@ -12,6 +12,7 @@ export function meteredBus(bus: ChangeBus, { clock, metrics }: { clock: Clock; m
       metrics.changesReceived(batch.length, Math.max(0, clock.now() - oldest) / 1000);
     },
     gap: ({ reason }) => metrics.changeGap(reason),
+    push: ({ what }) => metrics.pushReceived(what.kind),
   });
   const publish = async (changes: readonly Change[]): Promise<void> => {
     try {
@@ -33,6 +34,7 @@ export function meteredBus(bus: ChangeBus, { clock, metrics }: { clock: Clock; m
     start: (timeout) => bus.start(timeout),
     publish,
     publishGap: (gap) => bus.publishGap(gap),
+    publishPush: (push) => bus.publishPush(push),
     subscribe: (subscriber) => bus.subscribe(subscriber),
     close: () => bus.close(),
   };

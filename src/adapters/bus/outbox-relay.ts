@@ -122,7 +122,8 @@ class Relay implements OutboxRelay {
 
   #relay(item: OutboxItem): Promise<void> {
     const { bus } = this.#options;
-    return item.kind === 'gap' ? bus.publishGap(item.gap) : bus.publish(item.changes);
+    if (item.kind === 'changes') return bus.publish(item.changes);
+    return item.kind === 'gap' ? bus.publishGap(item.gap) : bus.publishPush(item.push);
   }
 
   #note(error: unknown): void {

@@ -1,16 +1,21 @@
 import type { Pool, PoolClient, QueryConfig } from 'pg';
-import { pkOf, readBusMessage, type Change, type Gap } from '../../protocol/change.ts';
+import { encodePush, pkOf, readBusMessage, type Change, type Gap } from '../../protocol/change.ts';
+import type { Push } from '../../protocol/push.ts';
 
 /** Without rows for so long a statement is given up. Milliseconds. */
 const QUERY_TIMEOUT = 3_000;
 /** Rows that are held at a time. */
 const PAGE = 1_000;
+/** The action of a row that is a push. */
+const PUSH = 'push';
 /** `undefined_table`: the outbox is not installed. */
 const NO_TABLE = '42P01';
 
 /** Rows of the outbox, in the order in which they were written. */
 export type OutboxItem =
-  { readonly kind: 'changes'; readonly changes: Change[] } | { readonly kind: 'gap'; readonly gap: Gap };
+  | { readonly kind: 'changes'; readonly changes: Change[] }
+  | { readonly kind: 'gap'; readonly gap: Gap }
+  | { readonly kind: 'push'; readonly push: Push };
 
 interface Row {
   readonly now: string;
@@ -119,6 +124,11 @@ async function readMany(
 function itemsOf(rows: readonly Row[]): OutboxItem[] {
   const items: OutboxItem[] = [];
   for (const row of rows) {
+    if (row.action === PUSH) {
+      const read = readBusMessage(row.pk, { id: () => row.id, now: Number(row.at) });
+      if (read.kind === 'push') items.push(read);
+      continue;
+    }
     const last = items.at(-1);
     const change = readRow(row);
     // A gap, or a row that is no change, such as one with a huge key: whoever shows the model must look again.
@@ -158,6 +168,12 @@ export async function writeOutbox(pool: Pool, changes: readonly Change[]): Promi
 
 export async function writeGap(pool: Pool, { model = '' }: Gap): Promise<void> {
   await ask(pool, "INSERT INTO bridgehead_change (model, action, pk) VALUES ($1, 'gap', '')", [model]);
+}
+
+/** A push stands in the place of the key. */
+export async function writePush(pool: Pool, push: Push): Promise<void> {
+  const row = [push.id, PUSH, encodePush(push)];
+  await ask(pool, "INSERT INTO bridgehead_change (id, model, action, pk) VALUES ($1, '', $2, $3)", row);
 }
 
 /** Rows that one statement of the trimming takes away. */

@@ -1,9 +1,10 @@
 import type { Pool } from 'pg';
 import type { ChangeBus, ChangeBusState, ChangeSubscriber } from '../../ports/change-bus.ts';
 import type { Change, Gap } from '../../protocol/change.ts';
+import type { Push } from '../../protocol/push.ts';
 import { causeOf, publishing } from './bounded.ts';
 import { ChangeFeed, type FeedParts } from './change-feed.ts';
-import { isNotInstalled, NotInstalledError, writeGap, writeOutbox, type OutboxItem } from './outbox.ts';
+import { isNotInstalled, NotInstalledError, writeGap, writeOutbox, writePush, type OutboxItem } from './outbox.ts';
 import { OutboxFollower, trimming } from './outbox-follower.ts';
 import { PgWakeUps } from './pg-wake-ups.ts';
 
@@ -70,6 +71,10 @@ class PostgresBus implements ChangeBus {
     return publishing('PostgreSQL', this.#options.clock, () => writeGap(this.#options.pool, gap));
   }
 
+  publishPush(push: Push): Promise<void> {
+    return publishing('PostgreSQL', this.#options.clock, () => writePush(this.#options.pool, push));
+  }
+
   subscribe(subscriber: ChangeSubscriber): () => void {
     return this.#feed.subscribe(subscriber);
   }
@@ -82,8 +87,9 @@ class PostgresBus implements ChangeBus {
   }
 
   #take(item: OutboxItem): void {
-    if (item.kind === 'gap') this.#feed.gap(item.gap);
-    else this.#feed.changes(item.changes);
+    if (item.kind === 'changes') this.#feed.changes(item.changes);
+    else if (item.kind === 'gap') this.#feed.gap(item.gap);
+    else this.#feed.push(item.push);
   }
 
   #read(error: unknown): void {

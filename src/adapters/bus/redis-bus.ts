@@ -2,7 +2,8 @@ import { randomUUID } from 'node:crypto';
 import type { Cluster, Redis } from 'ioredis';
 import type { ChangeBus, ChangeBusState, ChangeSubscriber } from '../../ports/change-bus.ts';
 import type { Timer } from '../../ports/clock.ts';
-import { encodeChanges, encodeGap, type Change, type Gap } from '../../protocol/change.ts';
+import { encodeChanges, encodeGap, encodePush, type Change, type Gap } from '../../protocol/change.ts';
+import type { Push } from '../../protocol/push.ts';
 import { Backoff } from './backoff.ts';
 import { causeOf, publishing } from './bounded.ts';
 import { ChangeFeed, type FeedParts } from './change-feed.ts';
@@ -81,6 +82,10 @@ class RedisBus implements ChangeBus {
 
   publishGap(gap: Gap): Promise<void> {
     return this.#publish([encodeGap(gap)]);
+  }
+
+  publishPush(push: Push): Promise<void> {
+    return this.#publish([encodePush(push)]);
   }
 
   subscribe(subscriber: ChangeSubscriber): () => void {

@@ -1,6 +1,7 @@
 import type { Cluster, Redis } from 'ioredis';
 import type { ChangeBus, ChangeBusState, ChangeSubscriber } from '../../ports/change-bus.ts';
-import { encodeChanges, encodeGap, type Change, type Gap } from '../../protocol/change.ts';
+import { encodeChanges, encodeGap, encodePush, type Change, type Gap } from '../../protocol/change.ts';
+import type { Push } from '../../protocol/push.ts';
 import { Backoff } from './backoff.ts';
 import { causeOf, publishing } from './bounded.ts';
 import { ChangeFeed, type FeedParts } from './change-feed.ts';
@@ -77,6 +78,10 @@ class RedisStreamBus implements ChangeBus {
 
   publishGap(gap: Gap): Promise<void> {
     return this.#publish([encodeGap(gap)]);
+  }
+
+  publishPush(push: Push): Promise<void> {
+    return this.#publish([encodePush(push)]);
   }
 
   subscribe(subscriber: ChangeSubscriber): () => void {

@@ -1,5 +1,7 @@
 import type { AuthAnswer, UserSnapshot } from '../../ports/auth.ts';
 
+const MAX_GROUPS = 100;
+
 function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
@@ -19,9 +21,12 @@ export function readAuthAnswer(value: unknown, at: number): AuthAnswer | undefin
   if (value['kind'] === 'anonymous') return { kind: 'anonymous', at };
   if (value['kind'] !== 'user') return undefined;
   const user = readSnapshot(value['user']);
-  const { permissions = [], expires } = value;
+  const { permissions = [], expires, groups } = value;
   if (user === undefined || !Array.isArray(permissions)) return undefined;
   const names = permissions.filter((name) => typeof name === 'string');
   const ends = typeof expires === 'number' && Number.isFinite(expires) ? { expires } : {};
-  return { kind: 'user', user, permissions: names, at, ...ends };
+  const isMember = Array.isArray(groups)
+    ? { groups: groups.filter((name) => typeof name === 'string').slice(0, MAX_GROUPS) }
+    : {};
+  return { kind: 'user', user, permissions: names, at, ...ends, ...isMember };
 }

@@ -1,4 +1,4 @@
-import { redirectUpdate, toastUpdate } from '../../protocol/reflex-update.ts';
+import { isOwnPath, redirectUpdate, toastUpdate } from '../../protocol/reflex-update.ts';
 import type { Verdict } from './access-policy.ts';
 
 /** What a browser gets instead of its event's answer. `path`: the page as the client says it. */
@@ -26,7 +26,6 @@ function toast(namespace: string, id: string, text: string): string {
 
 /** `next` leads back to a page of the same site or nowhere. */
 function withNext(loginUrl: string, path: string): string {
-  const isOwnPage = path.startsWith('/') && !/^\/[/\\]|[^\x21-\x5b\x5d-\uffff]/.test(path) && path.length <= 1_024;
-  if (!isOwnPage) return loginUrl;
+  if (!isOwnPath(path) || path.length > 1_024) return loginUrl;
   return `${loginUrl}${loginUrl.includes('?') ? '&' : '?'}next=${encodeURIComponent(path)}`;
 }

@@ -66,6 +66,15 @@ export class ClientIdentity {
     this.#fresh = { hash, result, until: clock.monotonic() + FRESH };
   }
 
+  /** Asks beside the path of events. Never rejects. */
+  async ask(users: UserResolver, cookieName: string, clock: Clock): Promise<AuthResult> {
+    const { cookie, hash } = this.#read(cookieName);
+    if (cookie === undefined) return anonymous(clock);
+    const result = await users.resolve(hash, cookie);
+    // A handler may have logged the tab in or out meanwhile.
+    return this.#read(cookieName).hash === hash ? this.#remember(result) : { kind: 'unavailable', cause: 'overtaken' };
+  }
+
   #remember<T extends AuthResult | undefined>(result: T): T {
     if (result?.kind === 'user') this.#lastUser = userKey(result.user);
     return result;

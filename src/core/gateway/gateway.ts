@@ -19,6 +19,8 @@ import type { ChannelSource } from '../relay/session-channel.ts';
 import { UserSessions } from '../limits/user-sessions.ts';
 import { Admission } from './admission.ts';
 import { EventEndpoint } from './event-endpoint.ts';
+import type { PushSessions } from '../live/pushes.ts';
+import { fullNameOf } from '../live/handler-names.ts';
 import { HttpProxy } from './http-proxy.ts';
 import { SessionRegistry } from './session-registry.ts';
 import { Uploads } from './uploads.ts';
@@ -113,6 +115,23 @@ export class Gateway implements TransportHandler {
 
   get queuedBytes(): number {
     return this.#budget.used;
+  }
+
+  /** Whom a push may reach. */
+  readonly pushable: PushSessions = {
+    all: () => this.#registry.values(),
+    named: (id) => this.#registry.named(id),
+  };
+
+  /** The handler's name in Reflex; undefined where no worker is known that has it. */
+  fullName(handler: string): string | undefined {
+    const { manifest } = this.#knowledge;
+    return manifest === undefined ? undefined : fullNameOf(handler, manifest);
+  }
+
+  /** Whether a worker has said which handlers there are. */
+  get knowsHandlers(): boolean {
+    return this.#knowledge.manifest !== undefined;
   }
 
   configure(settings: GatewaySettings): void {

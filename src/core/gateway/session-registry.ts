@@ -52,6 +52,12 @@ export class SessionRegistry {
     return this.#sessions.get(id as SessionId);
   }
 
+  /** By id, or by the token of its tab. */
+  named(id: string): readonly RelaySession[] {
+    const session = this.find(id);
+    return session === undefined ? (this.#ofToken.get(id as ClientToken) ?? []) : [session];
+  }
+
   values(): IterableIterator<RelaySession> {
     return this.#sessions.values();
   }

@@ -44,6 +44,8 @@ export class EventPipeline {
   decision: Decision | undefined;
   /** Events that went through. */
   count = 0;
+  /** The page that the last one came from, by the client's own word. */
+  path = '';
 
   constructor(context: PipelineContext, client: ClientInfo, identity: ClientIdentity, latency: LatencyWatch) {
     this.#context = context;
@@ -80,6 +82,7 @@ export class EventPipeline {
   #event(packet: string, event: ReflexEvent, header: PacketHeader, accepted: number): Prepared {
     const { tiers, metrics, users, clock } = this.#context;
     const decision = tiers.decide(event, this.#client);
+    if (event.path !== '' && event.path.length <= MAX_PATH) this.path = event.path;
     const user = this.#user(decision);
     if (user === 'wait') {
       if (users === undefined) return INVALID;
@@ -138,6 +141,7 @@ export class EventPipeline {
 
 /** What a page begins with: a handler of Reflex's own root state, whose name has no dot. */
 const HYDRATE = /^[^.]+\.hydrate(_and_load)?$/;
+const MAX_PATH = 1_024;
 /** No annotation is longer: payload, mac and the key around them. Characters. */
 const MAX_ANNOTATION = 8_400;
 

@@ -1,12 +1,15 @@
-import type { Invalidation } from '../../ports/auth.ts';
+import type { AuthResult, Invalidation } from '../../ports/auth.ts';
 import type { Timer } from '../../ports/clock.ts';
+import type { PushDelivery } from '../../ports/live-metrics.ts';
 import type { EventLossReason, SessionCloseReason } from '../../ports/metrics.ts';
 import type { SessionSummary } from '../../ports/operator.ts';
+import type { HandlerCall } from '../../ports/virtual-session.ts';
 import type { ClientToken } from '../../protocol/brand.ts';
 import { CloseCode } from '../../protocol/close-code.ts';
 import { toastUpdate } from '../../protocol/reflex-update.ts';
 import { ClientIdentity } from '../auth/client-identity.ts';
 import type { EngineSession, EngineSink } from '../engine/engine-session.ts';
+import type { PushSession } from '../live/pushes.ts';
 import { farewell, type CountedSession } from '../limits/user-sessions.ts';
 import type { ClientInfo } from './client-info.ts';
 import { Downstream } from './downstream.ts';
@@ -25,6 +28,7 @@ const HANDLER_GRACE = 1_000;
 /** How long a client may take to show that it lives when another one comes with its token. Milliseconds. */
 const PROBE_TIMEOUT = 2_000;
 
+const UNKNOWN: AuthResult = { kind: 'unavailable', cause: 'no source' };
 /** What may follow a tab to another sidecar (docs/PROTOCOL.md, "Two connections with one token"). Bytes. */
 const MAX_KEPT = 1024 * 1024;
 
@@ -37,7 +41,7 @@ interface Estate {
 }
 
 /** One client's session: everything between its Engine.IO session and its channel to a worker. */
-export class RelaySession implements EngineSink, CountedSession {
+export class RelaySession implements EngineSink, CountedSession, PushSession {
   readonly engine: EngineSession;
   /** The session that had this tab's token before, if it is still known. */
   predecessor: RelaySession | undefined;
@@ -127,6 +131,42 @@ export class RelaySession implements EngineSink, CountedSession {
   /** Whether an invalidation is about this tab's user or session. */
   concerns(what: Invalidation, cookieName: string): boolean {
     return this.#pipeline.identity.concerns(what, cookieName);
+  }
+
+  get path(): string {
+    return this.#pipeline.path;
+  }
+
+  get user(): string | undefined {
+    return this.#pipeline.identity.user;
+  }
+
+  known(): AuthResult | undefined {
+    const { users, clock } = this.#context;
+    return users === undefined ? UNKNOWN : this.#pipeline.identity.known(users.resolver, users.cookie, clock);
+  }
+
+  find(): Promise<AuthResult> {
+    const { users, clock } = this.#context;
+    if (users === undefined) return Promise.resolve(UNKNOWN);
+    return this.#pipeline.identity.ask(users.resolver, users.cookie, clock);
+  }
+
+  /** Sends a message that the worker did not make. A client that is away gets it when it is back; one that reads too slowly does not. */
+  tell(frame: Buffer): PushDelivery {
+    if (!this.#connected || this.#ended) return 'away';
+    if (this.#kept !== undefined) return this.#kept.messages.push(frame, false) ? 'sent' : 'away';
+    const { queueBytes } = this.#context.limits;
+    if (queueBytes > 0 && this.engine.bufferedBytes > queueBytes) return 'slow';
+    this.#context.metrics.clientBytes('out', frame.length);
+    this.engine.send(frame, false);
+    return 'sent';
+  }
+
+  /** Runs a handler in the worker, after what the user does. */
+  run(call: HandlerCall): PushDelivery {
+    if (!this.#connected || this.#kept !== undefined) return 'away';
+    return this.#channel?.run(call) ?? 'away';
   }
 
   /** A handler in the worker logged this tab in, or out (null). */

@@ -9,13 +9,13 @@ BEGIN
   -- Functions keep this path, so that no table of another schema can stand in the way of theirs.
   PERFORM set_config('search_path', format('%I, pg_temp', current_schema()), true);
 
-  -- action gap: changes of the model (of all, if it is empty) may be missing. tags: a list of texts, or null.
+  -- action gap: changes of the model (of all, if it is empty) may be missing; push: pk is a message with a push. tags: a list of texts, or null.
   CREATE TABLE IF NOT EXISTS bridgehead_change (
     position bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     tx xid8 NOT NULL DEFAULT pg_current_xact_id(),
     id text NOT NULL DEFAULT gen_random_uuid()::text,
     model text NOT NULL,
-    action text NOT NULL CHECK (action IN ('created', 'updated', 'deleted', 'gap')),
+    action text NOT NULL CHECK (action IN ('created', 'updated', 'deleted', 'gap', 'push')),
     pk text NOT NULL,
     tags jsonb,
     at timestamptz NOT NULL DEFAULT clock_timestamp()

@@ -1,0 +1,61 @@
+import { describe, expect, it } from 'vitest';
+import { Slots, type Slot } from '../../../../src/core/links/slots.ts';
+import { ManualClock } from '../../../support/manual-clock.ts';
+
+function make(limit: number, behind = 2) {
+  const clock = new ManualClock();
+  const slots = new Slots({ limit, hold: 60_000, behind }, clock);
+  const got: string[] = [];
+  const held = new Map<string, Slot>();
+  const asking = (name: string) => (slot: Slot) => {
+    got.push(name);
+    held.set(name, slot);
+  };
+  return { clock, slots, got, asking, release: (name: string) => held.get(name)?.release() };
+}
+
+describe('behind the line', () => {
+  it('a few have a place at a time, in their order', () => {
+    const { slots, got, asking, release } = make(10);
+    for (const name of ['a', 'b', 'c', 'd']) slots.waitBehind(asking(name));
+    expect(got).toEqual(['a', 'b']);
+    release('b');
+    expect(got).toEqual(['a', 'b', 'c']);
+    expect(slots.free).toBe(true);
+  });
+
+  it('nobody has a place while somebody is in line', () => {
+    const { slots, got, asking } = make(1);
+    const first = slots.take();
+    slots.waitBehind(asking('behind'));
+    slots.wait(asking('one'));
+    slots.wait(asking('two'));
+    first?.release();
+    expect(got).toEqual(['one']);
+    expect(slots.free).toBe(false);
+  });
+
+  it('who has waited for two seconds comes before the line', () => {
+    const { clock, slots, got, asking, release } = make(1);
+    const first = slots.take();
+    slots.waitBehind(asking('behind'));
+    clock.advance(2_000);
+    slots.wait(asking('one'));
+    first?.release();
+    expect(got).toEqual(['behind']);
+    release('behind');
+    expect(got).toEqual(['behind', 'one']);
+  });
+
+  it('who leaves is not called, and who stands there twice keeps the first place', () => {
+    const { slots, got, asking } = make(1);
+    const first = slots.take();
+    const [a, b] = [asking('a'), asking('b')];
+    slots.waitBehind(a);
+    slots.waitBehind(b);
+    slots.waitBehind(a);
+    slots.leave(b);
+    first?.release();
+    expect(got).toEqual(['a']);
+  });
+});
