@@ -13,6 +13,8 @@ interface Held extends Slot {
 
 /** Who stands behind the line for so long comes first. Milliseconds. */
 const PATIENCE = 2_000;
+/** It holds its place for so many times as long: more of it at once would only slow all of it down. */
+const BEHIND_HOLD = 10;
 
 /**
  * What a worker is given at a time. Who finds no place waits in line, one place a turn, so that a busy session takes no more than
@@ -30,9 +32,11 @@ export class Slots {
   readonly #line = new Set<(slot: Slot) => void>();
   /** With the time since when. */
   readonly #behindLine = new Map<(slot: Slot) => void, number>();
-  /** In the order they were taken, which is that of their ends. */
-  #held: Held[] = [];
+  /** Each in the order they were taken, which is that of their ends. */
+  readonly #held: { readonly line: Held[]; readonly behind: Held[] } = { line: [], behind: [] };
   #timer: Timer | undefined;
+  /** When the timer fires. */
+  #due = Infinity;
 
   /** `behind`: places that those behind the line may hold at a time. */
   constructor(options: { limit: number; hold: number; behind?: number }, clock: Clock) {
@@ -86,19 +90,20 @@ export class Slots {
   close(): void {
     this.limit = Infinity;
     this.#timer?.cancel();
-    this.#held = [];
+    this.#held.line.length = 0;
+    this.#held.behind.length = 0;
   }
 
   #make(isBehind: boolean): Slot {
     this.#taken++;
     if (isBehind) this.#takenBehind++;
     const held: Held = {
-      until: this.#clock.monotonic() + this.#hold,
+      until: this.#clock.monotonic() + this.#hold * (isBehind ? BEHIND_HOLD : 1),
       isBehind,
       held: true,
       release: () => this.#release(held),
     };
-    this.#held.push(held);
+    this.#held[isBehind ? 'behind' : 'line'].push(held);
     this.#watch();
     return held;
   }
@@ -131,18 +136,22 @@ export class Slots {
   }
 
   #watch(): void {
-    if (this.#timer !== undefined) return;
-    while (this.#held[0]?.held === false) this.#held.shift();
-    const [oldest] = this.#held;
-    if (oldest === undefined) return;
-    this.#timer = this.#clock.setTimeout(() => this.#expire(), Math.max(1, oldest.until - this.#clock.monotonic()));
+    let until = Infinity;
+    for (const held of Object.values(this.#held)) {
+      while (held[0]?.held === false) held.shift();
+      until = Math.min(until, held[0]?.until ?? Infinity);
+    }
+    if (until >= this.#due) return;
+    this.#due = until;
+    this.#timer?.cancel();
+    this.#timer = this.#clock.setTimeout(() => this.#expire(), Math.max(1, until - this.#clock.monotonic()));
   }
 
   #expire(): void {
-    this.#timer = undefined;
+    this.#due = Infinity;
     const now = this.#clock.monotonic();
-    while (this.#held[0] !== undefined && (!this.#held[0].held || this.#held[0].until <= now)) {
-      this.#held.shift()?.release();
+    for (const held of Object.values(this.#held)) {
+      while (held[0] !== undefined && (!held[0].held || held[0].until <= now)) held.shift()?.release();
     }
     this.#watch();
   }

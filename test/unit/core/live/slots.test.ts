@@ -47,6 +47,17 @@ describe('behind the line', () => {
     expect(got).toEqual(['behind', 'one']);
   });
 
+  it('whoever takes long gives the place up in the end, ten times later than in line', () => {
+    const { clock, slots, got, asking } = make(10, 1);
+    slots.waitBehind(asking('a'));
+    slots.waitBehind(asking('b'));
+    for (let n = 0; n < 9; n++) expect(slots.take()).toBeDefined();
+    clock.advance(60_000);
+    expect([got, slots.taken]).toEqual([['a'], 1]);
+    clock.advance(540_000);
+    expect([got, slots.taken]).toEqual([['a', 'b'], 1]);
+  });
+
   it('who leaves is not called, and who stands there twice keeps the first place', () => {
     const { slots, got, asking } = make(1);
     const first = slots.take();
