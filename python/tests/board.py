@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -24,8 +25,10 @@ from virtual_client import VirtualClient
 ROOT = "reflex___state____state"
 APP = Path(__file__).resolve().parent / "apps" / "board"
 
-_MAKE_USERS = """
+_MAKE_TEMPLATE = """
 import django; django.setup()
+from django.core.management import call_command
+call_command("migrate", run_syncdb=True, verbosity=0)
 from django.contrib.auth import get_user_model, HASH_SESSION_KEY, SESSION_KEY, BACKEND_SESSION_KEY
 from django.contrib.sessions.backends.db import SessionStore
 for name in ("ada", "bob"):
@@ -39,35 +42,63 @@ for name in ("ada", "bob"):
 """
 
 
-class Database:
-    """A database of the board app's own, with users ada and bob."""
+_MANAGE = """
+import io, json, sys
+import django; django.setup()
+from django.core.management import call_command
+from django.core.management.base import CommandError
+def run(line):
+    out = io.StringIO()
+    try:
+        call_command("bridgehead_triggers", *line.split(), stdout=out)
+    except CommandError as error:
+        return f"error: {error}"
+    return out.getvalue()
+print(json.dumps([run(line) for line in sys.argv[1:]]))
+"""
 
-    def __init__(self, server: PostgresServer) -> None:
+
+class Databases:
+    """A server with a template, so that Django makes its tables once."""
+
+    def __init__(self) -> None:
+        self._server = PostgresServer().start()
+        self._server.execute("CREATE DATABASE template")
+        made = python(["-c", _MAKE_TEMPLATE], TEST_POSTGRES=self._server.url("template"))
+        self._sessions = dict(zip(("ada", "bob"), made.stdout.split(), strict=True))
+
+    def make(self) -> Database:
+        """A database of the board app's own, with users ada and bob."""
+        return Database(self._server, self._sessions)
+
+    def stop(self) -> None:
+        self._server.stop()
+
+
+class Database:
+    def __init__(self, server: PostgresServer, sessions: dict[str, str]) -> None:
         self.server = server
+        self.sessions = sessions
         self.name = f"board_{uuid.uuid4().hex[:12]}"
-        server.execute(f'CREATE DATABASE "{self.name}"')
+        server.execute(f"CREATE DATABASE {self.name} TEMPLATE template")
         self.environment = {"TEST_POSTGRES": server.url(self.name)}
-        python(["-m", "django", "migrate", "--run-syncdb", "--verbosity", "0"], **self.environment)
-        self.sessions = dict(
-            zip(("ada", "bob"), python(["-c", _MAKE_USERS], **self.environment).stdout.split(), strict=True)
-        )
 
     def execute(self, statement: str) -> list[tuple[Any, ...]]:
         """As psql would, outside of the app."""
         return self.server.execute(statement, self.name)
 
-    def manage(self, *arguments: str, fails: bool = False) -> str:
-        """What `manage.py` says."""
-        done = python(["-m", "django", *arguments], fails=fails, **self.environment)
-        return done.stderr if fails else done.stdout
+    def manage(self, *lines: str) -> list[str]:
+        """What `manage.py bridgehead_triggers` says to each line, in one process; an error as the text of one."""
+        done = python(["-c", _MANAGE, *lines], **self.environment)
+        return [str(said) for said in json.loads(done.stdout)]
 
     def outbox(self) -> list[tuple[Any, ...]]:
         return self.execute("SELECT model, action, pk FROM bridgehead_change ORDER BY position")
 
 
-def python(arguments: Sequence[str], *, fails: bool = False, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run Python with the app's settings, in a process without any link."""
-    done = subprocess.run(
+def start(arguments: Sequence[str], **environment: str) -> subprocess.Popen[str]:
+    """Start Python with the app's settings, in a process without any link."""
+    return subprocess.Popen(
         [sys.executable, *arguments],
         cwd=APP,
         env={
@@ -77,12 +108,22 @@ def python(arguments: Sequence[str], *, fails: bool = False, **environment: str)
             "DJANGO_SETTINGS_MODULE": "site_settings",
             **environment,
         },
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=60,
     )
-    assert (done.returncode != 0) == fails, done.stderr
-    return done
+
+
+def python(arguments: Sequence[str], *, fails: bool = False, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The same to its end, at most a minute."""
+    process = start(arguments, **environment)
+    try:
+        output, log = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode != 0) == fails, log
+    return subprocess.CompletedProcess(process.args, process.returncode, output, log)
 
 
 def in_django(code: str) -> list[str]:

@@ -73,8 +73,8 @@ class PostgresServer:
 
     def stop(self) -> None:
         if self._process is not None:
-            # Fast shutdown: connections still open are closed, not waited for.
-            self._process.send_signal(signal.SIGINT)
+            # At once: nobody needs its data any more.
+            self._process.send_signal(signal.SIGQUIT)
             self._process.wait(15)
             self._process = None
         shutil.rmtree(self._folder, ignore_errors=True)

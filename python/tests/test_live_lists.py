@@ -11,9 +11,8 @@ import pytest
 import pytest_asyncio
 
 from backend import until
-from board import Board, Database, board, handler, in_django, python, rows, shows, titles, worker_log
+from board import Board, Databases, board, handler, in_django, python, rows, shows, titles, worker_log
 from bridgehead.live.change import Change
-from postgres_server import PostgresServer
 from reflex_client import ReflexClient
 from sidecar import Connection
 from virtual_client import settle
@@ -24,16 +23,16 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    server = PostgresServer().start()
-    yield server
-    server.stop()
+def databases() -> Iterator[Databases]:
+    made = Databases()
+    yield made
+    made.stop()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def workers(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer) -> AsyncIterator[Board]:
+async def workers(tmp_path_factory: pytest.TempPathFactory, databases: Databases) -> AsyncIterator[Board]:
     """Two of them, for all tests here."""
-    database = await asyncio.to_thread(Database, postgres)
+    database = await asyncio.to_thread(databases.make)
     async with board(tmp_path_factory.mktemp("board"), database) as started:
         await asyncio.gather(started.start(), started.start())
         await until(lambda: len(started.live()) == 2, "two links")
@@ -272,3 +271,60 @@ async def test_a_session_without_a_link_has_its_list_loaded(running: tuple[Board
             await client.send(handler("item_list", "live_subscribe"))
         await until(lambda: "'title': 'x'" in str(client.updates), "the list")
     assert worker_log(started).count("live lists are loaded and not live") == 1
+
+
+async def test_what_is_too_much_to_wait_becomes_a_gap(running: tuple[Board, Connection, Connection]) -> None:
+    started, link, _ = running
+    bus = started.bus
+    bob = await started.client(link, "bob").open()
+    bus.is_mute = True
+    await bob.run(handler(WRITER, "flood"), count=10_500)
+    await until(lambda: bus.batches, "the first batch")
+    bus.is_mute = False
+    # The link that does not answer is lost; the next takes all that waited.
+    connections = len(started.sidecar.connections)
+    link.cut()
+    await started.link(connections)
+    await until(lambda: bus.gaps, "the gap", 30)
+    # The worker held what it was asked for until the answer, and 10,000 in all.
+    assert [change.pk for change in bus.changes] == list(range(10_000))
+    assert bus.gaps == ["board.item"]
+    assert max(len(changes) for _, _, changes in bus.batches) == 1_000
+
+
+async def test_where_triggers_are_installed_signals_are_silent_and_speak_again_once_they_are_gone(
+    running: tuple[Board, Connection, Connection],
+) -> None:
+    started, link, _ = running
+    bus, database = started.bus, started.database
+    ada, bob = await started.viewer(link, "ada"), await started.client(link, "bob").open()
+
+    async def save_and_mark(title: str) -> list[str]:
+        """What the worker published itself when it saved."""
+        bus.forget()
+        await bob.run(handler(WRITER, "add"), owner="ada", title=title, rank=1)
+        await bob.run(handler(WRITER, "by_hand"), pk="mark")
+        await until(lambda: [change for change in bus.changes if change.pk == "mark"], "the change behind")
+        return [change.action for change in bus.changes if change.pk != "mark"]
+
+    assert await save_and_mark("before") == ["created"]
+    await asyncio.to_thread(database.manage, "install board.item")
+    # Seen within 5 s.
+    saves = 0
+    while await save_and_mark(f"with {saves}"):
+        saves += 1
+        assert saves < 1_000
+    database.execute("DELETE FROM bridgehead_change")
+    bus.forget()
+    await bob.run(handler(WRITER, "bulk"), owner="ada", count=300)
+    await bob.run(handler(WRITER, "add"), owner="ada", title="one", rank=1)
+    await started.probe("bulk_done")
+    written = database.outbox()
+    assert len(written) == len(set(written)) == 901
+    assert [action for _, action, _ in written].count("created") == 301
+    assert bus.changes == []
+    bus.gap()
+    await until(lambda: "before" in titles(ada), "the list")
+    await asyncio.to_thread(database.manage, "remove")
+    # At once: that there is a trigger is never only remembered.
+    assert await save_and_mark("after") == ["created"]

@@ -108,6 +108,11 @@ class WriterState(rx.State):
         write("bulk_done")
 
     @rx.event
+    def flood(self, count: int):
+        for n in range(count):
+            bridgehead.publish("board.item", "updated", n)
+
+    @rx.event
     def by_hand(self, pk: str):
         bridgehead.publish("Board.Item", "updated", pk, tags=["a"])
 
