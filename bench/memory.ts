@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { atMost, rounded, type Bench, type BenchOptions, type BenchResult } from './lib/bench.ts';
+import { measureLinkedMemory, type LinkedMemory } from './lib/linked-memory.ts';
 import { LoadClient } from './lib/load.ts';
 import { startBareRelay, startBridgeheadPeer, startNginxPeer, startTrivialUpstream, type Peer } from './lib/peers.ts';
 import { openFilesLimit, residentBytes } from './lib/proc.ts';
@@ -17,7 +18,8 @@ interface Row {
 
 export const memory: Bench = {
   name: 'memory',
-  summary: 'resident memory for each idle direct session: nginx, bare ws relay, Bridgehead',
+  summary:
+    'resident memory for each idle session: of relays to a trivial upstream, of a real Python worker direct and linked',
   async run(options): Promise<BenchResult> {
     const sessions = Math.min(options.quick ? 2_500 : WANTED, Math.floor((openFilesLimit() - OTHER_FILES) / 2));
     const upstream = await startTrivialUpstream();
@@ -34,7 +36,9 @@ export const memory: Bench = {
     } finally {
       await upstream.stop();
     }
-    return report(rows, sessions);
+    const wanted = options.quick ? 1_000 : WANTED;
+    const real = Math.min(wanted, openFilesLimit() - OTHER_FILES);
+    return report(rows, sessions, await measureLinkedMemory(real, options), real);
   },
 };
 
@@ -68,16 +72,28 @@ async function settled(pid: number, milliseconds: number): Promise<number> {
   return bytes;
 }
 
-function report(rows: readonly Row[], sessions: number): BenchResult {
-  const figures: Record<string, number> = { sessions };
+function report(rows: readonly Row[], sessions: number, real: LinkedMemory, realSessions: number): BenchResult {
+  const figures: Record<string, number> = { sessions, real_sessions: realSessions };
   for (const { name, kilobytes } of rows)
     figures[`${name.replace(' ', '_')}_kilobytes_per_session`] = rounded(kilobytes);
+  figures['python_direct_kilobytes_per_session'] = rounded(real.direct);
+  figures['python_linked_kilobytes_per_session'] = rounded(real.linked);
+  figures['bridgehead_linked_kilobytes_per_session'] = rounded(real.sidecar);
   const ours = rows.find(({ name }) => name === 'bridgehead')?.kilobytes ?? Number.NaN;
+  const few = Math.min(sessions, realSessions);
   return {
     figures,
-    table: rows.map(({ name, kilobytes }) => ({ path: name, sessions, 'kB/session': kilobytes })),
-    targets: { direct_kilobytes_per_session: atMost(ours, 30) },
-    notes:
-      sessions < WANTED ? [`${sessions} sessions, not ${WANTED}: --quick, or more sockets than ulimit -n allows.`] : [],
+    table: [
+      ...rows.map(({ name, kilobytes }) => ({ process: name, sessions, 'kB/session': kilobytes })),
+      { process: 'Python worker, direct', sessions: realSessions, 'kB/session': real.direct },
+      { process: 'Python worker, linked', sessions: realSessions, 'kB/session': real.linked },
+      { process: 'bridgehead, linked', sessions: realSessions, 'kB/session': real.sidecar },
+    ],
+    targets: {
+      direct_kilobytes_per_session: atMost(ours, 30),
+      python_linked_to_direct: atMost(real.linked / real.direct, 1 / 30),
+      linked_kilobytes_per_session: atMost(real.sidecar, 15),
+    },
+    notes: few < WANTED ? [`${few} sessions, not ${WANTED}: --quick, or more sockets than ulimit -n allows.`] : [],
   };
 }

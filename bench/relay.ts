@@ -1,6 +1,13 @@
 import { atLeast, atMost, rounded, type Bench, type BenchOptions, type BenchResult } from './lib/bench.ts';
 import { LoadClient } from './lib/load.ts';
-import { startBareRelay, startBridgeheadPeer, startNginxPeer, startTrivialUpstream, type Peer } from './lib/peers.ts';
+import {
+  startBareRelay,
+  startBridgeheadPeer,
+  startLinkedPeer,
+  startNginxPeer,
+  startTrivialUpstream,
+  type Peer,
+} from './lib/peers.ts';
 import { processorSeconds } from './lib/proc.ts';
 import { median, medianRatio } from './lib/statistics.ts';
 
@@ -28,15 +35,17 @@ export const relay: Bench = {
     const client = new LoadClient();
     try {
       const upstream = keep(await startTrivialUpstream());
-      const peers = [
-        upstream,
-        keep(await startNginxPeer(upstream)),
-        keep(await startBareRelay(upstream)),
-        keep(await startBridgeheadPeer(upstream)),
-      ];
+      const peers = options.link
+        ? [keep(await startLinkedPeer(upstream)), keep(await startLinkedPeer())]
+        : [
+            upstream,
+            keep(await startNginxPeer(upstream)),
+            keep(await startBareRelay(upstream)),
+            keep(await startBridgeheadPeer(upstream)),
+          ];
       const all = peers.map((peer): Series => ({ peer, rates: [], p50s: [], p99s: [], costs: [] }));
       await measureRounds(client, all, options);
-      return report(all);
+      return report(all, options.link);
     } finally {
       client.stop();
       for (const peer of started.toReversed()) await peer.stop();
@@ -92,7 +101,7 @@ async function measureLatency(client: LoadClient, series: Series, milliseconds: 
   series.p99s.push(p99);
 }
 
-function report(all: readonly Series[]): BenchResult {
+function report(all: readonly Series[], link: boolean): BenchResult {
   const figures: Record<string, number> = {};
   const table = all.map(({ peer, rates, p50s, p99s, costs }) => {
     const key = peer.name.replace(' ', '_');
@@ -109,10 +118,12 @@ function report(all: readonly Series[]): BenchResult {
       'cpu us/event': median(costs),
     };
   });
+  return { figures, table, ...(link ? linkTargets(all) : targets(all)) };
+}
+
+function targets(all: readonly Series[]): Pick<BenchResult, 'targets' | 'notes'> {
   const [direct, nginx, bare, ours] = all as readonly [Series, Series, Series, Series];
   return {
-    figures,
-    table,
     targets: {
       direct_to_nginx_events: atLeast(medianRatio(direct.rates, nginx.rates), 1.5),
       p50_to_nginx: atMost(medianRatio(ours.p50s, nginx.p50s), 1.5),
@@ -120,5 +131,19 @@ function report(all: readonly Series[]): BenchResult {
       events_to_nginx: atLeast(medianRatio(ours.rates, nginx.rates), 0.6),
     },
     notes: ['direct_to_nginx_events is a condition on the load client: below 1.5 it hides differences between relays.'],
+  };
+}
+
+/** No worse than a connection of its own for each session, as far as a noisy machine can tell. */
+const NOISE = 0.05;
+
+function linkTargets(all: readonly Series[]): Pick<BenchResult, 'targets' | 'notes'> {
+  const [direct, linked] = all as readonly [Series, Series];
+  return {
+    targets: {
+      linked_to_direct_events: atLeast(medianRatio(linked.rates, direct.rates), 1 - NOISE),
+      linked_to_direct_p50: atMost(medianRatio(linked.p50s, direct.p50s), 1 + NOISE),
+    },
+    notes: [`linked_to_direct: 1 is wanted, ${NOISE * 100} % is left to the machine's noise.`],
   };
 }

@@ -12,12 +12,14 @@ const BENCHES: Readonly<Record<string, () => Promise<Bench>>> = {
   resolver: async () => (await import('./resolver.ts')).resolver,
   tiers: async () => (await import('./tiers.ts')).tiers,
   restart: async () => (await import('./restart.ts')).restart,
+  storm: async () => (await import('./storm.ts')).storm,
   startup: async () => (await import('./startup.ts')).startup,
 };
 
-const USAGE = `npm run bench -- ${Object.keys(BENCHES).join('|')} [--quick] [--json FILE]
+const USAGE = `npm run bench -- ${Object.keys(BENCHES).join('|')} [--quick] [--link] [--json FILE]
 
   --quick      shorter rounds and less data, same targets
+  --link       relay: over a link and direct, side by side
   --json FILE  also writes the last line to FILE
 
 Exit code: 0 if every target is met, 1 if not, 2 for a wrong call. See bench/README.md.
@@ -28,7 +30,12 @@ async function main(): Promise<number> {
   try {
     parsed = parseArgs({
       allowPositionals: true,
-      options: { quick: { type: 'boolean' }, json: { type: 'string' }, help: { type: 'boolean', short: 'h' } },
+      options: {
+        quick: { type: 'boolean' },
+        link: { type: 'boolean' },
+        json: { type: 'string' },
+        help: { type: 'boolean', short: 'h' },
+      },
     });
   } catch (error) {
     process.stderr.write(`${(error as Error).message}\n\n${USAGE}`);
@@ -47,7 +54,12 @@ async function main(): Promise<number> {
   stopAllOnSignals();
   const bench = await load();
   const say = (text: string): void => void process.stderr.write(`${bench.name}: ${text}\n`);
-  const { figures, targets, table, notes = [] } = await bench.run({ quick: values.quick === true, say });
+  const {
+    figures,
+    targets,
+    table,
+    notes = [],
+  } = await bench.run({ quick: values.quick === true, link: values.link === true, say });
   const met = Object.values(targets).every((target) => target.met);
   process.stdout.write(`\n${renderTable(table)}\n\n`);
   const rows = Object.entries(targets).map(([target, { value, atMost, atLeast, met: reached }]) => ({

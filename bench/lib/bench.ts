@@ -3,6 +3,8 @@ import type { TableRow } from './table.ts';
 export interface BenchOptions {
   /** Shorter rounds and less data; the targets stay. */
   readonly quick: boolean;
+  /** With `relay`: over links. */
+  readonly link: boolean;
   /** What happens now, for whoever waits. */
   readonly say: (text: string) => void;
 }

@@ -1,9 +1,10 @@
 /** What stands between the load client and the trivial upstream, each started as its users would. */
+import { randomBytes } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { startBridgehead } from '../../tools/bridgehead.ts';
+import { startBridgehead, type BridgeheadProcess } from '../../tools/bridgehead.ts';
 import { freePort } from '../../tools/ports.ts';
 import { startProcess } from '../../tools/process.ts';
 import { accepts } from '../../tools/services/accepts.ts';
@@ -17,12 +18,19 @@ export interface Peer {
   stop(): Promise<void>;
 }
 
-async function startScript(name: string, script: URL, port: number, args: readonly string[]): Promise<Peer> {
+async function startScript(
+  name: string,
+  script: URL,
+  port: number,
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): Promise<Peer> {
   const folder = await mkdtemp(join(tmpdir(), 'bridgehead-bench-'));
   const child = await startProcess({
     name,
     command: process.execPath,
     args: [fileURLToPath(script), String(port), ...args],
+    env: { ...process.env, ...env },
     logFile: join(folder, 'log'),
     ready: () => accepts(port),
   });
@@ -89,15 +97,14 @@ http {
 const UNREACHED = 1_000_000;
 
 /** Tiers by twenty rules, every limit on, metrics on. */
-export async function startBridgeheadPeer(upstream: Peer): Promise<Peer> {
+async function startSidecar(settings: Readonly<Record<string, unknown>>): Promise<BridgeheadProcess> {
   const rules = Array.from({ length: 16 }, (_, index) => ({
     state: `shop.module_${index}.*`,
     handler: index % 2 === 0 ? 'load_*' : 'save',
     tier: 'auth_only',
   }));
-  const bridgehead = await startBridgehead({
+  return startBridgehead({
     settings: {
-      backends: [`http://127.0.0.1:${upstream.port}`],
       proxyOther: false,
       tiers: {
         mode: 'full',
@@ -108,7 +115,31 @@ export async function startBridgeheadPeer(upstream: Peer): Promise<Peer> {
       },
       limits: { eventsPerSecond: UNREACHED, eventBurst: UNREACHED, sessions: 20_000 },
       log: { level: 'warn' },
+      ...settings,
     },
   });
+}
+
+export async function startBridgeheadPeer(upstream: Peer): Promise<Peer> {
+  const bridgehead = await startSidecar({ backends: [`http://127.0.0.1:${upstream.port}`] });
   return { name: 'bridgehead', port: bridgehead.port, pid: bridgehead.process.pid, stop: () => bridgehead.stop() };
+}
+
+/**
+ * The same with a linked worker, so that events are annotated: its sessions come over the link, or, with an upstream, over connections
+ * of their own.
+ */
+export async function startLinkedPeer(upstream?: Peer): Promise<Peer> {
+  const secret = randomBytes(32).toString('base64url');
+  const direct = upstream && { backends: [`http://127.0.0.1:${upstream.port}`], link: { sessions: false } };
+  const bridgehead = await startSidecar({ secret, auth: { source: 'none' }, ...direct });
+  const script = new URL('./link-upstream.ts', import.meta.url);
+  const env = { BENCH_LINK_SECRET: secret };
+  const worker = await startScript('linked worker', script, await freePort(), [bridgehead.linkUrl], env);
+  const stop = async (): Promise<void> => {
+    await worker.stop();
+    await bridgehead.stop();
+  };
+  const name = upstream === undefined ? 'linked' : 'direct upstream';
+  return { name, port: bridgehead.port, pid: bridgehead.process.pid, stop };
 }
