@@ -1,69 +1,22 @@
 import { afterEach, describe, expect, it } from 'vitest';
-import type { ConfigInput } from '../../config/schema.ts';
-import type { Clock } from '../../src/ports/clock.ts';
-import { startComposed, type Composed } from '../support/composed.ts';
-import { EngineClient } from '../support/engine-client.ts';
+import type { Composed } from '../support/composed.ts';
+import type { EngineClient } from '../support/engine-client.ts';
 import { eventually } from '../support/eventually.ts';
 import { LinkWorker, type LinkWorkerSession } from '../support/link-worker.ts';
+import { event, LinkedStage, NAMESPACE, numbers, SECRET, toasts, upTo } from '../support/linked-stage.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 
-const SECRET = 'a secret of more than thirty-two bytes, for tests';
-const NAMESPACE = '/_event';
-
-const cleanups: (() => unknown)[] = [];
-afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).toReversed()) await cleanup();
-});
-
-async function start(config: ConfigInput = {}, options: { clock?: Clock } = {}): Promise<Composed> {
-  const own: ConfigInput = { secret: SECRET, backends: ['http://127.0.0.1:9'], auth: { source: 'none' }, ...config };
-  const sidecar = await startComposed(own, options);
-  cleanups.push(() => sidecar.stop());
-  return sidecar;
-}
-
-async function link(
-  sidecar: Composed,
-  instance: string,
-  changes: Readonly<Record<string, unknown>> = {},
-): Promise<LinkWorker> {
-  const worker = await LinkWorker.link(sidecar.running.addresses.link ?? '', SECRET, {
-    instance,
-    tokens: `tokens-of-${instance}`,
-    ...changes,
-  });
-  await eventually(() => sidecar.running.operator.stats().links.map((known) => known.instance)).toContain(instance);
-  return worker;
-}
-
-async function enter(sidecar: Composed, token = 'tab'): Promise<EngineClient> {
-  const client = await EngineClient.open(sidecar.url, { token });
-  cleanups.push(() => client.end());
-  await client.connect();
-  return client;
-}
-
-const event = (n: number, name = 'root.note.save'): string =>
-  `42${NAMESPACE},["event",{"name":"${name}","payload":{"n":${n}},"router_data":{"pathname":"/"}}]`;
-
-/** The numbers in the events a session's worker got. */
-const numbers = (session: LinkWorkerSession): number[] =>
-  session.texts.flatMap((text) => /"n":(\d+)/.exec(text)?.[1] ?? []).map(Number);
-
-const upTo = (count: number): number[] => Array.from({ length: count }, (_, n) => n);
-
-const toasts = (client: EngineClient): string[] => client.messages.filter((text) => text.includes('__toast'));
+const stage = new LinkedStage();
+afterEach(() => stage.end());
 
 describe('a session on a link', () => {
   it('carries both ways, with the handshake as a direct connection has it', async () => {
-    const sidecar = await start();
-    const worker = await link(sidecar, 'one');
-    const client = await EngineClient.open(sidecar.url, {
-      token: 'tab',
+    const sidecar = await stage.sidecar();
+    const worker = await stage.worker(sidecar, 'one');
+    const client = await stage.client(sidecar, 'tab', {
       headers: { Cookie: 'sessionid=abc' },
       protocols: ['0.10.1'],
     });
-    cleanups.push(() => client.end());
     await client.connect();
     const session = await worker.session();
     expect(session.request).toMatchObject({ protocol: '0.10.1', takeover: false, force: false });
@@ -79,22 +32,20 @@ describe('a session on a link', () => {
   });
 
   it('gets to a backend of its own where no worker takes sessions, and to a worker as soon as one does', async () => {
-    const sidecar = await start();
-    const opening = EngineClient.open(sidecar.url, { token: 'early' });
-    const client = await opening;
-    cleanups.push(() => client.end());
+    const sidecar = await stage.sidecar();
+    const client = await stage.client(sidecar, 'early');
     client.send(`40${NAMESPACE},`);
-    const worker = await link(sidecar, 'late');
+    const worker = await stage.worker(sidecar, 'late');
     await client.until(() => client.messages.some((text) => text.startsWith(`0${NAMESPACE},`)), 'CONNECT');
     expect(worker.open).toBe(1);
   });
 
   it('waits in line where a worker has enough to do, one event of each session a turn', async () => {
     // No event is at work for so long that its place is given away.
-    const sidecar = await start({ limits: { eventsPerSecond: 0 } }, { clock: new ManualClock() });
-    const worker = await link(sidecar, 'one', { capacity: 2 });
-    const busy = await enter(sidecar, 'busy');
-    const other = await enter(sidecar, 'other');
+    const sidecar = await stage.sidecar({ limits: { eventsPerSecond: 0 } }, { clock: new ManualClock() });
+    const worker = await stage.worker(sidecar, 'one', { capacity: 2 });
+    const busy = await stage.enter(sidecar, 'busy');
+    const other = await stage.enter(sidecar, 'other');
     worker.finishes = false;
     const [first, second] = [await worker.session(1), await worker.session(2)];
     for (const n of upTo(10)) busy.send(event(n));
@@ -119,10 +70,10 @@ describe('a session on a link', () => {
 
 describe('a worker that stops', () => {
   it('has its sessions moved: what it has is finished, what comes meanwhile waits, nothing is lost or run twice', async () => {
-    const sidecar = await start();
-    const [old, next] = [await link(sidecar, 'old'), await link(sidecar, 'next')];
+    const sidecar = await stage.sidecar();
+    const [old, next] = [await stage.worker(sidecar, 'old'), await stage.worker(sidecar, 'next')];
     old.finishes = next.finishes = true;
-    const client = await enter(sidecar);
+    const client = await stage.enter(sidecar);
     const [from, to] = old.open === 1 ? [old, next] : [next, old];
     from.finishes = false;
     from.cancelled = [{ name: 'root.note.watch', payload: { every: 1 } }];
@@ -153,9 +104,9 @@ describe('a worker that stops', () => {
   });
 
   it('gives back what it has not begun when its time is over, and the client is told of what it has', async () => {
-    const sidecar = await start();
-    const [one, two] = [await link(sidecar, 'one'), await link(sidecar, 'two')];
-    const client = await enter(sidecar);
+    const sidecar = await stage.sidecar();
+    const [one, two] = [await stage.worker(sidecar, 'one'), await stage.worker(sidecar, 'two')];
+    const client = await stage.enter(sidecar);
     const [from, to] = one.open === 1 ? [one, two] : [two, one];
     from.finishes = false;
     from.detaches = false;
@@ -173,11 +124,11 @@ describe('a worker that stops', () => {
 
   it('gives up a few sessions at a time, each of them only when the one before is elsewhere; the others are served', async () => {
     const clock = new ManualClock();
-    const sidecar = await start({}, { clock });
-    const old = await link(sidecar, 'old');
+    const sidecar = await stage.sidecar({}, { clock });
+    const old = await stage.worker(sidecar, 'old');
     const clients: EngineClient[] = [];
-    for (const n of upTo(12)) clients.push(await enter(sidecar, `tab-${n}`));
-    const next = await link(sidecar, 'next');
+    for (const n of upTo(12)) clients.push(await stage.enter(sidecar, `tab-${n}`));
+    const next = await stage.worker(sidecar, 'next');
     next.onAttach = () => undefined;
     const leaving = (): number => old.sessions.filter(({ detached }) => detached !== undefined).length;
     old.drain(10);
@@ -194,14 +145,14 @@ describe('a worker that stops', () => {
   });
 
   it('keeps its sessions waiting where there is no other, for the one that comes', async () => {
-    const sidecar = await start();
-    const old = await link(sidecar, 'old');
-    const client = await enter(sidecar);
+    const sidecar = await stage.sidecar();
+    const old = await stage.worker(sidecar, 'old');
+    const client = await stage.enter(sidecar);
     old.drain(10);
     expect(await (await old.session()).untilDetached()).toBe('move');
     old.leave();
     client.send(event(7));
-    const next = await link(sidecar, 'next');
+    const next = await stage.worker(sidecar, 'next');
     const session = await next.session();
     await eventually(() => numbers(session)).toEqual([7]);
     expect(client.closed).toBeUndefined();
@@ -210,11 +161,11 @@ describe('a worker that stops', () => {
 
 describe('a worker that is killed', () => {
   it('leaves its sessions to another: what it had not received is sent again, what it had is told', async () => {
-    const sidecar = await start({
+    const sidecar = await stage.sidecar({
       tiers: { rules: [{ state: 'shop.note.Note', handler: 'save', tier: 'none' }] },
     });
-    const [one, two] = [await link(sidecar, 'one'), await link(sidecar, 'two')];
-    const client = await enter(sidecar);
+    const [one, two] = [await stage.worker(sidecar, 'one'), await stage.worker(sidecar, 'two')];
+    const client = await stage.enter(sidecar);
     const [from, to] = one.open === 1 ? [one, two] : [two, one];
     const session = await from.session();
     from.receives = false;
@@ -239,9 +190,9 @@ describe('a worker that is killed', () => {
   });
 
   it('has events repeated that a rule calls safe, in their order', async () => {
-    const sidecar = await start({ tiers: { rules: [{ state: 'shop.note.Note', retry: 'safe' }] } });
-    const [one, two] = [await link(sidecar, 'one'), await link(sidecar, 'two')];
-    const client = await enter(sidecar);
+    const sidecar = await stage.sidecar({ tiers: { rules: [{ state: 'shop.note.Note', retry: 'safe' }] } });
+    const [one, two] = [await stage.worker(sidecar, 'one'), await stage.worker(sidecar, 'two')];
+    const client = await stage.enter(sidecar);
     const [from, to] = one.open === 1 ? [one, two] : [two, one];
     from.finishes = false;
     for (const n of [0, 1, 2]) client.send(event(n));
@@ -254,12 +205,11 @@ describe('a worker that is killed', () => {
   });
 
   it('while a page loads leaves the load to another', async () => {
-    const sidecar = await start();
-    const [one, two] = [await link(sidecar, 'one'), await link(sidecar, 'two')];
+    const sidecar = await stage.sidecar();
+    const [one, two] = [await stage.worker(sidecar, 'one'), await stage.worker(sidecar, 'two')];
     one.receives = two.receives = false;
     one.connects = two.connects = false;
-    const client = await EngineClient.open(sidecar.url, { token: 'tab' });
-    cleanups.push(() => client.end());
+    const client = await stage.client(sidecar, 'tab');
     client.send(`40${NAMESPACE},{"event":{"name":"root.hydrate","payload":{},"router_data":{}},"state_schema":"s1"}`);
     await eventually(() => one.sessions.length + two.sessions.length).toBe(1);
     const [from, to] = one.sessions.length === 1 ? [one, two] : [two, one];
@@ -276,18 +226,18 @@ describe('a worker that is killed', () => {
   });
 
   it('and whose state is gone with it has its clients begin anew', async () => {
-    const sidecar = await start();
-    const worker = await link(sidecar, 'one', { persistent: false });
-    const client = await enter(sidecar);
+    const sidecar = await stage.sidecar();
+    const worker = await stage.worker(sidecar, 'one', { persistent: false });
+    const client = await stage.enter(sidecar);
     worker.cut();
     await client.untilClosed();
     expect(sidecar.metrics.closed.count('upstream_closed')).toBe(1);
   });
 
   it('makes a client wait no longer than upstream.waitSeconds, and tells it', async () => {
-    const sidecar = await start({ upstream: { waitSeconds: 1 } });
-    const worker = await link(sidecar, 'one');
-    const client = await enter(sidecar);
+    const sidecar = await stage.sidecar({ upstream: { waitSeconds: 1 } });
+    const worker = await stage.worker(sidecar, 'one');
+    const client = await stage.enter(sidecar);
     worker.cut();
     client.send(event(1));
     await client.untilClosed();
@@ -299,10 +249,10 @@ describe('a worker that is killed', () => {
 describe('a link that is lost while its worker lives', () => {
   it('is taken up again: the worker tells what it received, and nothing runs twice', async () => {
     // The worker is back in time, however slow the machine is.
-    const sidecar = await start({}, { clock: new ManualClock() });
-    const other = await link(sidecar, 'other', { capacity: 1_000 });
-    const before = await link(sidecar, 'one', { capacity: 100_000 });
-    const client = await enter(sidecar);
+    const sidecar = await stage.sidecar({}, { clock: new ManualClock() });
+    const other = await stage.worker(sidecar, 'other', { capacity: 1_000 });
+    const before = await stage.worker(sidecar, 'one', { capacity: 100_000 });
+    const client = await stage.enter(sidecar);
     expect([before.open, other.open]).toEqual([1, 0]);
     const session = await before.session();
     before.receives = false;
@@ -328,9 +278,9 @@ describe('a link that is lost while its worker lives', () => {
 describe('a link that is lost again before its worker could be asked', () => {
   const cutTwice = async (): Promise<{ sidecar: Composed; client: EngineClient; clock: ManualClock }> => {
     const clock = new ManualClock();
-    const sidecar = await start({}, { clock });
-    const worker = await link(sidecar, 'one');
-    const client = await enter(sidecar);
+    const sidecar = await stage.sidecar({}, { clock });
+    const worker = await stage.worker(sidecar, 'one');
+    const client = await stage.enter(sidecar);
     const session = await worker.session();
     worker.receives = false;
     client.send(event(0));
@@ -364,7 +314,7 @@ describe('a link that is lost again before its worker could be asked', () => {
 
   it('and stays away: what nobody knows of is told, and not run again', async () => {
     const { sidecar, client, clock } = await cutTwice();
-    const other = await link(sidecar, 'other');
+    const other = await stage.worker(sidecar, 'other');
     // Another worker is there, and the first had its moment.
     await eventually(() => {
       clock.advance(100);
@@ -378,40 +328,39 @@ describe('a link that is lost again before its worker could be asked', () => {
 
 describe('a token', () => {
   it('that another worker holds leads there', async () => {
-    const sidecar = await start();
-    const [one, two] = [await link(sidecar, 'one'), await link(sidecar, 'two')];
+    const sidecar = await stage.sidecar();
+    const [one, two] = [await stage.worker(sidecar, 'one'), await stage.worker(sidecar, 'two')];
     const elsewhere = (holder: string) => () =>
       ({ kind: 'refused', error: 'elsewhere', instance: holder, message: '' }) as const;
     one.onAttach = elsewhere('tokens-of-two');
-    await enter(sidecar, 'a');
-    await enter(sidecar, 'b');
-    await enter(sidecar, 'c');
+    await stage.enter(sidecar, 'a');
+    await stage.enter(sidecar, 'b');
+    await stage.enter(sidecar, 'c');
     expect(two.open).toBe(3);
   });
 
   it('whose holder nobody knows any more is taken over', async () => {
-    const sidecar = await start();
-    const worker = await link(sidecar, 'one');
+    const sidecar = await stage.sidecar();
+    const worker = await stage.worker(sidecar, 'one');
     worker.onAttach = ({ takeover }) =>
       takeover
         ? { kind: 'attached', received: 0, sent: 0 }
         : { kind: 'refused', error: 'elsewhere', instance: 'tokens-of-a-dead-one', message: '' };
-    await enter(sidecar);
+    await stage.enter(sidecar);
     expect(worker.sessions.map(({ request }) => request.takeover)).toEqual([false, true]);
   });
 
   it('that comes again after its connection was cut takes the session over, with what was said meanwhile', async () => {
-    const sidecar = await start();
-    const worker = await link(sidecar, 'one');
-    const lost = await enter(sidecar);
+    const sidecar = await stage.sidecar();
+    const worker = await stage.worker(sidecar, 'one');
+    const lost = await stage.enter(sidecar);
     const session = await worker.session();
     lost.raw.destroy();
     await eventually(() => sidecar.log()).toBeDefined();
     await eventually(() => lost.closed).toBeDefined();
     const said = (n: number): string => `42${NAMESPACE},["event",{"delta":{"said":${n}}}]`;
     for (const n of upTo(3)) session.send(said(n));
-    const client = await EngineClient.open(sidecar.url, { token: 'tab' });
-    cleanups.push(() => client.end());
+    const client = await stage.client(sidecar, 'tab');
     client.send(`40${NAMESPACE},{"event":{"name":"root.hydrate","payload":{},"router_data":{}}}`);
     expect(await session.untilDetached()).toBe('takeover');
     const next = await worker.session(2);
@@ -422,12 +371,11 @@ describe('a token', () => {
   });
 
   it('that a living client holds is shared, for the worker to say who gets another', async () => {
-    const sidecar = await start();
-    const worker = await link(sidecar, 'one');
-    const first = await enter(sidecar);
+    const sidecar = await stage.sidecar();
+    const worker = await stage.worker(sidecar, 'one');
+    const first = await stage.enter(sidecar);
     worker.connects = false;
-    const second = await EngineClient.open(sidecar.url, { token: 'tab' });
-    cleanups.push(() => second.end());
+    const second = await stage.client(sidecar, 'tab');
     second.send(`40${NAMESPACE},`);
     const session = await worker.session(2);
     expect(session.request).toMatchObject({ takeover: false, force: true });
@@ -440,14 +388,14 @@ describe('a token', () => {
     worker.connects = true;
     first.raw.destroy();
     await eventually(() => first.closed).toBeDefined();
-    await enter(sidecar);
+    await stage.enter(sidecar);
     expect((await worker.session(3)).request.takeover).toBe(true);
   });
 
   it('is held for another sidecar: the worker asks whether its client lives', async () => {
-    const sidecar = await start();
-    const worker = await link(sidecar, 'one');
-    const client = await enter(sidecar);
+    const sidecar = await stage.sidecar();
+    const worker = await stage.worker(sidecar, 'one');
+    const client = await stage.enter(sidecar);
     const session = await worker.session();
     session.probe();
     await eventually(() => session.probed).toEqual(expect.objectContaining({ alive: true }));

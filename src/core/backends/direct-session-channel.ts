@@ -50,6 +50,10 @@ export class DirectSessionChannel implements SessionChannel, ChannelSink {
     return 'unable';
   }
 
+  rename(): void {
+    // Its worker knows, and no other gets it.
+  }
+
   clientGone(): void {
     // Nothing was begun.
   }

@@ -17,6 +17,13 @@ export function clientToken(query: URLSearchParams): ClientToken {
   return (query.getAll('token').find((token) => token !== '') ?? '') as ClientToken;
 }
 
+/** The same target with another client token. */
+export function withToken(target: string, token: ClientToken): string {
+  const { path, query } = parseTarget(target);
+  query.set('token', token);
+  return `${path}?${query.toString()}`;
+}
+
 /**
  * The target of a session's channel: always a new WebSocket handshake, whatever transport the client uses. Its own
  * parameters stay as they are.

@@ -11,7 +11,9 @@ import type {
   VirtualSession,
 } from '../../ports/virtual-session.ts';
 import type { Subscription } from '../../protocol/link-live.ts';
+import type { ClientToken } from '../../protocol/brand.ts';
 import { SocketPacket } from '../../protocol/socket-io.ts';
+import { withToken } from '../http/query.ts';
 import type { LiveHub } from '../live/live-hub.ts';
 import type { ClientInfo } from '../relay/client-info.ts';
 import type { Waiting } from '../relay/inbound-queue.ts';
@@ -68,6 +70,9 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
   #attachment: Attachment | undefined;
   #claim: TokenClaim;
   #build: string | undefined;
+  #token: ClientToken;
+  /** Path and query of the handshake, with the token that the tab has now. */
+  #target: string;
   /** A place for the next event, for as long as the session is asked whether it has one. */
   #slot: Slot | undefined;
   #attachSlot: Slot | undefined;
@@ -94,6 +99,8 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
     this.#client = client;
     this.#sink = sink;
     this.#claim = claim;
+    this.#token = client.token;
+    this.#target = client.request.target;
     this.#parts = parts;
     this.#connects = new Connects(parts.namespace);
     this.#search = new BerthSearch(parts.workers, parts.clock, (berth, slot) => this.#attach(berth, slot));
@@ -168,6 +175,13 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
     const injections = this.#injecting();
     if (injections === undefined) return 'away';
     return injections.push(call) ? 'queued' : 'full';
+  }
+
+  rename(token: ClientToken): void {
+    this.#token = token;
+    this.#target = withToken(this.#target, token);
+    const berth = this.#attachment?.berth;
+    if (berth !== undefined) this.#parts.workers.remember(token, berth);
   }
 
   clientGone(): void {
@@ -305,7 +319,7 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
 
   #place(avoid?: Berth): void {
     this.#state = 'placing';
-    this.#search.any(this.#client.token, this.#build, avoid);
+    this.#search.any(this.#token, this.#build, avoid);
   }
 
   #attach(berth: Berth, slot: Slot): void {
@@ -314,11 +328,11 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
     this.#attachSlot = slot;
     const attachment = new Attachment(berth, this, before);
     this.#attachment = attachment;
-    const { target, headers, protocols } = this.#client.request;
+    const { headers, protocols } = this.#client.request;
     attachment.session = berth.worker.attach(
       {
         session: this.#id,
-        target,
+        target: this.#target,
         headers: pairsOf(headers),
         client: this.#client.address,
         protocol: protocols[0],
@@ -337,7 +351,7 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
     this.#inFlight.reset();
     const { berth, session } = attachment;
     this.#build = berth.worker.manifest.build;
-    this.#parts.workers.remember(this.#client.token, berth);
+    this.#parts.workers.remember(this.#token, berth);
     const packets = this.#connects.again(this.#reconnects);
     this.#reconnects = false;
     if (packets.length === 0) return this.#opened();

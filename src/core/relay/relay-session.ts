@@ -228,6 +228,7 @@ export class RelaySession implements EngineSink, CountedSession, PushSession {
   /** The worker gave the tab another token. */
   rename(token: ClientToken): void {
     this.#pipeline.token = token;
+    this.#channel?.rename(token);
   }
 
   #channelSink(): SessionChannelSink {

@@ -1,6 +1,7 @@
 import type { HandlerCall } from '../../ports/virtual-session.ts';
 import type { SendResult } from '../../ports/transport.ts';
 import type { ChannelEnd } from '../../ports/upstream.ts';
+import type { ClientToken } from '../../protocol/brand.ts';
 import type { Decision } from '../tiers/tier-resolver.ts';
 import type { ClientInfo } from './client-info.ts';
 import type { Waiting } from './inbound-queue.ts';
@@ -44,6 +45,8 @@ export interface SessionChannel {
   send(frame: string | Buffer, binary: boolean, item: Waiting, event: Decision | undefined): SendResult;
   /** Runs a handler in the session, after what the user does. `unable`: this channel cannot; `away`: the client is gone. */
   run(call: HandlerCall): 'queued' | 'full' | 'unable' | 'away';
+  /** The worker gave the tab another token: from now on the session is known by that one. */
+  rename(token: ClientToken): void;
   /** The client is gone: nothing new is begun for it, and its subscriptions end. */
   clientGone(): void;
   /** Holds the worker back. */
