@@ -49,7 +49,8 @@ class Companion:
             tell_session=self._tell_session,
             record=self.shadow.record,
         )
-        self.sessions = VirtualSessions(app) if settings.link_sessions else None
+        # An app without any state has no Socket.IO server.
+        self.sessions = VirtualSessions(app) if settings.link_sessions and app.sio is not None else None
         self.stats = None if self.sessions is None else Stats(self.sessions)
         self._auth_source: Any = _auth_source() if self.facts.answers_auth else None
         self._permissions: tuple[str, ...] = ()

@@ -82,8 +82,9 @@ class Work:
             future.cancel()
             return self
         if handler is None:
-            # Its future never ends.
+            # Left alone, its future would never end, and Reflex would keep it for ever.
             self._note("raised")
+            future.cancel()
             return self
         if handler.is_background:
             self.socket.background_started(event, future)
