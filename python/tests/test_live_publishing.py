@@ -206,14 +206,18 @@ class TestTriggers:
                 "async def work():\n"
                 "    bridgehead.publish('board.order', 'updated', 2**53)\n"
                 "    await Order.objects.acreate(tenant='acme')\n"
+                "    bridgehead.push('all', toast='hi')\n"
                 "asyncio.run(work())\n"
             ),
             **database.environment,
         )
-        assert sorted(database.outbox()) == [
+        assert sorted(database.outbox())[1:] == [
             ("board.order", "created", "1"),
             ("board.order", "updated", "9007199254740992"),
         ]
+        assert database.execute("SELECT tags FROM bridgehead_change WHERE action = 'created'") == [(["tenant:acme"],)]
+        ((push,),) = database.execute("SELECT pk FROM bridgehead_change WHERE action = 'push'")
+        assert json.loads(push)["push"].items() >= {"to": {"all": True}, "toast": "hi"}.items()
 
     def test_an_outbox_that_may_not_be_written_to_costs_no_transaction(
         self, database: Database, redis_server: RedisServer
@@ -312,6 +316,24 @@ class TestRedis:
             process.kill()
             process.wait()
             server.stop()
+
+    def test_pushes_go_over_the_bus_where_there_is_no_api_and_never_before_the_commit(
+        self, sqlite: dict[str, str], redis_server: RedisServer
+    ) -> None:
+        code = (
+            "from django.db import transaction\n"
+            "try:\n"
+            "    with transaction.atomic():\n"
+            "        bridgehead.push('all', toast='rolled back'); 1 / 0\n"
+            "except ZeroDivisionError: pass\n"
+            "bridgehead.push({'group': 'editors'}, script='1 + 1')"
+        )
+        python(in_django(code), **sqlite, BRIDGEHEAD_LIVE_BUS="redis-streams", REDIS_URL=redis_server.url)
+        entries = redis.Redis.from_url(redis_server.url, decode_responses=True).xrange("bridgehead:default:stream")
+        (push,) = (json.loads(fields["message"])["push"] for _, fields in entries)
+        assert push.items() >= {"to": {"group": "editors"}, "script": "1 + 1"}.items()
+        assert push["id"]
+        assert type(push["at"]) is int
 
 
 class TestHttp:

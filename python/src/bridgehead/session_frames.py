@@ -47,6 +47,7 @@ OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 MAX_PAYLOAD = frames.LIMIT - 10
 
 MAX_PKS = 1_000
+MAX_SUBSCRIBED_TAGS = 100
 MAX_SUBSCRIPTION_ID = 200
 
 _BINARY, _WANTS_DONE = 1, 2
@@ -417,7 +418,9 @@ def _decode_subscribe(frame: Frame) -> Subscribe:
             if len(pks) > MAX_PKS or not all(isinstance(pk, int | str) for pk in pks):
                 raise FrameError(f"'pks' of SUBSCRIBE are more than {MAX_PKS}, or hold what is no key")
             pks = tuple(change.pk_of(pk) for pk in pks)
-        tags = None if tags is None else change.tags_of(_list(body, "tags", frame))
+        if tags is not None and len(_list(body, "tags", frame)) > MAX_SUBSCRIBED_TAGS:
+            raise FrameError(f"'tags' of SUBSCRIBE are more than {MAX_SUBSCRIBED_TAGS}")
+        tags = None if tags is None else change.tags_of(tags, most=MAX_SUBSCRIBED_TAGS)
     except change.ChangeError as error:
         raise FrameError(f"SUBSCRIBE: {error}") from error
     return Subscribe(_subscription(body, frame), model, _text(body, "handler", frame), pks, tags)

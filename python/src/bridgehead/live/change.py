@@ -93,14 +93,14 @@ def pk_of(value: object) -> Pk:
     return text
 
 
-def tags_of(values: Iterable[str] | None) -> tuple[str, ...]:
-    """Tags without repeats; none where there are more than 8: the change then concerns everybody."""
+def tags_of(values: Iterable[str] | None, *, most: int = MAX_TAGS) -> tuple[str, ...]:
+    """Tags without repeats; none where there are more than `most`: the change then concerns everybody."""
     if isinstance(values, str):
         raise ChangeError("tags are a list of texts, such as ['tenant:acme']")
     tags = tuple(dict.fromkeys(values or ()))
     if not all(_is_tag(tag) for tag in tags):
         raise ChangeError(f"a tag is a text of 1 to {MAX_TAG} characters, such as 'tenant:acme'")
-    return tags if len(tags) <= MAX_TAGS else ()
+    return tags if len(tags) <= most else ()
 
 
 def read_change(value: object) -> Change | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Sequence
@@ -10,14 +11,18 @@ from typing import Any
 from bridgehead.live.change import Change
 
 _INSERT = """
-  INSERT INTO bridgehead_change (id, model, action, pk)
-  SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[])"""
+  INSERT INTO bridgehead_change (id, model, action, pk, tags)
+  SELECT id, model, action, pk, tags::jsonb
+  FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[]) AS given (id, model, action, pk, tags)"""
 _INSERT_GAP = (
     "INSERT INTO bridgehead_change (model, action, pk) SELECT model, 'gap', '' FROM unnest(%s::text[]) AS model"
 )
 _TRACKED = """
   SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = to_regclass(%s) AND tgname = 'bridgehead_insert'
     AND NOT tgisinternal AND tgenabled IN ('O', 'A'))"""
+
+Columns = list[list[str | None]]
+
 # So long what is not there is believed not to be. That something is there is asked anew each time.
 ABSENT_SECONDS = 5.0
 
@@ -73,7 +78,7 @@ def database_of(label: str) -> str | None:
         return None
     try:
         return str(router.db_for_write(apps.get_model(label)))
-    except LookupError:
+    except (LookupError, ValueError):
         return str(DEFAULT_DB_ALIAS)
 
 
@@ -99,28 +104,42 @@ def is_tracked(model: Any, using: str) -> bool:
 
 def write(changes: Sequence[Change], using: str) -> bool:
     """Write changes in the transaction at hand; false where there is no outbox, or code that may not ask a database."""
-    columns = [[change.id for change in changes], [change.model for change in changes]]
-    columns += [[change.action for change in changes], [str(change.pk) for change in changes]]
-    return _execute(_INSERT, columns, using)
+    return _execute(_INSERT, _columns(changes), using)
+
+
+def write_push_apart(push_id: str, message: str) -> bool:
+    """A push, a whole message of a bus, from a thread that has no other business with databases."""
+    using = database_of("") if may_exist() else None
+    return using is not None and _apart(_INSERT, [[push_id], [""], ["push"], [message], [None]], using)
 
 
 def write_apart(changes: Sequence[Change], gaps: Sequence[str | None]) -> bool:
-    """Write them from a thread that has no other business with databases; false where there is no outbox."""
-    if not may_exist():
+    """The same with gaps, from a thread that has no other business with databases."""
+    using = database_of(changes[0].model if changes else "") if may_exist() else None
+    if using is None or (changes and not _apart(_INSERT, _columns(changes), using)):
         return False
+    return not gaps or _apart(_INSERT_GAP, [[model or "" for model in gaps]], using)
+
+
+def _columns(changes: Sequence[Change]) -> Columns:
+    rows = [
+        (change.id, change.model, change.action, str(change.pk), json.dumps(change.tags) if change.tags else None)
+        for change in changes
+    ]
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _apart(statement: str, parameters: Columns, using: str) -> bool:
     from django.db import connections
 
-    using = database_of(changes[0].model) if changes else database_of("")
     try:
-        if using is None or (changes and not write(changes, using)):
-            return False
-        return not gaps or _execute(_INSERT_GAP, [[model or "" for model in gaps]], using)
+        return _execute(statement, parameters, using)
     finally:
         # This thread sleeps next, maybe for long.
         connections.close_all()
 
 
-def _execute(statement: str, parameters: list[list[str]], using: str) -> bool:
+def _execute(statement: str, parameters: Columns, using: str) -> bool:
     from django.core.exceptions import SynchronousOnlyOperation
     from django.db import ProgrammingError, connections, transaction
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 from bridgehead import companion, counters
 from bridgehead.live import outbox
-from bridgehead.live.change import MAX_BATCH, Change, ChangeError, action_of, label_of, new_id, pk_of, tags_of
+from bridgehead.live.change import MAX_BATCH, Change, ChangeError, action_of, label_of, new_id, now_ms, pk_of, tags_of
 from bridgehead.live.courier import Courier
 from bridgehead.live.messages import Gap
 from bridgehead.live.ways import HttpWay, RedisWay
@@ -60,9 +60,10 @@ def push(
 ) -> None:
     """Run an allow-listed handler (`event`, `payload`) in sessions, or send browsers a toast, a redirect or a script.
 
-    `to`: `"all"`, or one of `{"session": …}`, `{"user": …}`, `{"group": …}`, `{"path": …}`. It goes to the HTTP API
-    (BRIDGEHEAD_API_URL, BRIDGEHEAD_API_KEY), at once and in the background. Raises `ValueError` for what cannot be
-    sent.
+    `to`: `"all"`, or one of `{"session": …}`, `{"user": …}`, `{"group": …}`, `{"path": …}`; `event`:
+    `module.Class.handler`. It goes out once the transaction at hand (of the default database) is committed, in the
+    background: to the HTTP API where BRIDGEHEAD_API_URL and BRIDGEHEAD_API_KEY are set, else over the bus. Raises
+    `ValueError` for what cannot be sent.
     """
     target: Any = {"all": True} if to == "all" else to
     if not isinstance(target, Mapping) or len(target) != 1 or not target.keys() <= set(get_args(Target)):
@@ -73,7 +74,11 @@ def push(
     said = {key: value for key, value in what.items() if value is not None}
     if len(said) != 1 or (payload is not None and event is None):
         raise ValueError("give one of event (with payload), toast, redirect and script")
-    _ways().push({"to": dict(target), **said})
+    try:
+        body = json.dumps({"to": dict(target), **said}, ensure_ascii=False, allow_nan=False)
+    except TypeError as error:
+        raise ValueError(f"a push must be what JSON can hold: {error}") from None
+    after_commit(partial(_push_now, new_id(), body), outbox.database_of(""))
 
 
 def send(change: Change, using: str | None) -> None:
@@ -139,6 +144,10 @@ def _send_now(change: Change) -> None:
     _ways().put(change)
 
 
+def _push_now(push_id: str, body: str) -> None:
+    _ways().push(push_id, body)
+
+
 def _send_gap_now(model: str) -> None:
     running = companion.current()
     if running is not None and running.live is not None and running.live.publish_gap(model):
@@ -165,12 +174,12 @@ class _Ways:
             return
         self._changes.put(item)
 
-    def push(self, body: Mapping[str, Any]) -> None:
+    def push(self, push_id: str, body: str) -> None:
         """Deliver it in the background, or say once that nobody can."""
-        if self._http is None:
-            self._warn("nothing is pushed: bridgehead.push needs BRIDGEHEAD_API_URL and BRIDGEHEAD_API_KEY")
+        if self._http is None and self._redis is None and not outbox.may_exist():
+            self._warn(_NO_PUSH)
             return
-        self._pushes.put((new_id(), json.dumps(body, ensure_ascii=False)))
+        self._pushes.put((push_id, body))
 
     def _overflowed(self, item: Change | Gap) -> Gap:
         counters.add("live.dropped")
@@ -197,9 +206,15 @@ class _Ways:
             self._warn(_NO_WAY)
 
     def _deliver_push(self, items: list[tuple[str, str]]) -> None:
-        for key, body in items:
+        for push_id, body in items:
             if self._http is not None:
-                self._http.post("/api/push", body, key)
+                self._http.post("/api/push", body, push_id)
+                continue
+            message = json.dumps({"push": {"id": push_id, "at": now_ms(), **json.loads(body)}}, ensure_ascii=False)
+            if self._redis is not None:
+                self._redis.send_messages([message])
+            elif not outbox.write_push_apart(push_id, message):
+                self._warn(_NO_PUSH)
 
     def _warn(self, text: str) -> None:
         if text not in self._said:
@@ -210,6 +225,9 @@ class _Ways:
 _NO_WAY = (
     "changes made in this process are not published: give it REDIS_URL, or BRIDGEHEAD_API_URL and BRIDGEHEAD_API_KEY"
 )
+
+
+_NO_PUSH = "nothing is pushed: bridgehead.push needs BRIDGEHEAD_API_URL and BRIDGEHEAD_API_KEY, or REDIS_URL"
 
 
 def _redis_way(settings: Settings) -> RedisWay | None:

@@ -11,8 +11,8 @@ from asgiref.sync import sync_to_async
 
 from bridgehead.catalog import unwrapped
 from bridgehead.live import signals, subscribing
-from bridgehead.live.change import MAX_TAGS, pk_of, tags_of
-from bridgehead.session_frames import MAX_PKS, MAX_SUBSCRIPTION_ID, Subscribe
+from bridgehead.live.change import pk_of, tags_of
+from bridgehead.session_frames import MAX_PKS, MAX_SUBSCRIBED_TAGS, MAX_SUBSCRIPTION_ID, Subscribe
 
 MAX_LIMIT = 10_000
 # What an app writes, and Reflex would make event handlers of, for every browser to call.
@@ -68,7 +68,10 @@ class LiveMixin(rx.State, mixin=True):
 
     @_hook
     def live_tags(self) -> Iterable[str] | None:
-        """Hear only of changes with one of these tags (see `register`), such as `[f"tenant:{…}"]`; None: of all."""
+        """Hear only of changes with one of these tags, at most 100, and of those without any; None: of all.
+
+        Such as `[f"tenant:{self.tenant}"]`; see `register`.
+        """
         return None
 
     @_hook
@@ -117,7 +120,7 @@ async def _subscription(state: Any) -> Subscribe:
         f"{cls.get_full_name()}.apply_live_change",
         # More than a subscription can hold: then it hears of all.
         keys if keys is None or len(keys) <= MAX_PKS else None,
-        tags_of(words) if words is not None and len(set(words)) <= MAX_TAGS else None,
+        None if words is None or len(set(words)) > MAX_SUBSCRIBED_TAGS else tags_of(words, most=MAX_SUBSCRIBED_TAGS),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from bridgehead.live.change import Change, bus_messages, gap_message
@@ -32,8 +32,12 @@ class RedisWay:
 
     def send(self, changes: Sequence[Change], gaps: Sequence[str | None]) -> None:
         """Raises where they did not arrive: then they may have, and sending them again is harmless."""
+        self.send_messages((*bus_messages(changes), *map(gap_message, gaps)))
+
+    def send_messages(self, messages: Iterable[str]) -> None:
+        """Whole messages of a bus, in order."""
         pipeline = self._client.pipeline(transaction=False)
-        for message in (*bus_messages(changes), *map(gap_message, gaps)):
+        for message in messages:
             if self._streams:
                 pipeline.xadd(self._key, {"message": message}, maxlen=STREAM_LENGTH, approximate=True)
             else:
