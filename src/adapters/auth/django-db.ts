@@ -48,6 +48,8 @@ const PAUSE = 1_000;
 const MAX_SESSION = 1_000_000;
 const INVALID_TEXT = '22P02';
 const OUT_OF_RANGE = '22003';
+const NO_TABLE = '42P01';
+const NO_COLUMN = '42703';
 
 type Row = Readonly<Record<string, unknown>>;
 
@@ -83,6 +85,7 @@ class DjangoReader {
   readonly #sessionQuery: string;
   readonly #said = new Set<string>();
   #table: UserTable | undefined;
+  #hasGroups = true;
 
   constructor(options: DjangoDbOptions) {
     const { settings, clock } = options;
@@ -156,7 +159,8 @@ class DjangoReader {
     const user = fitSnapshot({ m: this.#model, id: String(row['id']), b: backend, h, f: fields });
     if (user === undefined) return this.unavailable('user_size', "a user's key is too long");
     const permissions = await this.#granted(table, user.id, fields['is_superuser'] === true, onPrimary);
-    return { kind: 'user', user, permissions, at, expires };
+    const groups = await this.#groups(table, user.id, onPrimary);
+    return { kind: 'user', user, permissions, ...(groups !== undefined && { groups }), at, expires };
   }
 
   async #userRow(table: UserTable, id: string, onPrimary: boolean): Promise<Row | undefined> {
@@ -192,6 +196,22 @@ class DjangoReader {
                     WHERE u.${own} = $1::${table.keyType}))`;
     const names = new Set((await this.#ask(query, [id, asked], onPrimary)).map(({ name }) => name));
     return asked.filter((name) => names.has(name));
+  }
+
+  /** undefined: the user model has none. */
+  async #groups(table: UserTable, id: string, onPrimary: boolean): Promise<readonly string[] | undefined> {
+    if (!this.#hasGroups) return undefined;
+    const query = `
+      SELECT g.name FROM auth_group g JOIN ${escapeIdentifier(`${this.#tableName}_groups`)} u ON u.group_id = g.id
+      WHERE u.${escapeIdentifier(`${this.#model.split('.')[1]}_id`)} = $1::${table.keyType} ORDER BY g.name LIMIT 100`;
+    try {
+      return (await this.#ask(query, [id], onPrimary)).map(({ name }) => String(name));
+    } catch (error) {
+      const { code } = error as { readonly code?: unknown };
+      if (code !== NO_TABLE && code !== NO_COLUMN) throw error;
+      this.#hasGroups = false;
+      return undefined;
+    }
   }
 
   async #ask(text: string, values: readonly unknown[], onPrimary: boolean): Promise<readonly Row[]> {

@@ -70,6 +70,7 @@ def answer(cookie: str, permissions: list[str]) -> dict[str, Any]:
         "kind": "user",
         "user": snapshot.make(user, backend, held),
         "permissions": granted,
+        "groups": list(user.groups.order_by("name").values_list("name", flat=True)),
         "expires": ends.timestamp() * 1000,
     }
 

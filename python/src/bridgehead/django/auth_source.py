@@ -13,7 +13,7 @@ from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model, load_backend
 from django.contrib.sessions.backends.signed_cookies import SessionStore as CookieStore
 from django.core import signing
-from django.core.exceptions import ValidationError
+from django.core.exceptions import FieldDoesNotExist, ValidationError
 from django.db import DatabaseError, InterfaceError
 from django.utils.crypto import constant_time_compare
 
@@ -31,6 +31,7 @@ ANSWER_SECONDS = 2.0
 MAX_QUERIES = 64
 # Each holds a database connection; the sidecar caches, so a few are enough.
 _THREADS = 4
+_MAX_GROUPS = 100
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CACHE_KEY = re.compile("[\x21-\x7e]{1,200}")
@@ -118,8 +119,22 @@ def find(cookie: str, permissions: tuple[str, ...], read_primary: bool = False) 
         except snapshot.SnapshotError as error:
             raise Trouble("user_class") from error
         granted = [name for name in permissions if user.has_perm(name)]
+        groups = _groups(user)
     found = {"kind": "user", "user": made, "permissions": granted}
+    if groups is not None:
+        found["groups"] = groups
     return found if expires is None else {**found, "expires": expires}, at
+
+
+def _groups(user: Any) -> list[str] | None:
+    """Names of the user's Django groups, for pushes to a group; None where its model has none."""
+    try:
+        field = user._meta.get_field("groups")
+    except FieldDoesNotExist:
+        return None
+    if not field.many_to_many or field.related_model._meta.label_lower != "auth.group":
+        return None
+    return list(user.groups.order_by("name").values_list("name", flat=True)[:_MAX_GROUPS])
 
 
 def _load_session(cookie: str) -> tuple[dict[str, Any], Any]:
