@@ -247,7 +247,7 @@ describe('a worker that is killed', () => {
 });
 
 describe('a link that is lost while its worker lives', () => {
-  it('is taken up again: the worker tells what it received, and nothing runs twice', async () => {
+  it('is taken up again: the worker tells what it received, nothing runs twice, and what came meanwhile waits its turn', async () => {
     // The worker is back in time, however slow the machine is.
     const sidecar = await stage.sidecar({}, { clock: new ManualClock() });
     const other = await stage.worker(sidecar, 'other', { capacity: 1_000 });
@@ -259,6 +259,9 @@ describe('a link that is lost while its worker lives', () => {
     for (const n of [0, 1, 2]) client.send(event(n));
     await eventually(() => numbers(session)).toEqual([0, 1, 2]);
     before.client.end();
+    await eventually(() => sidecar.running.operator.stats().links).toHaveLength(1);
+    client.send(event(3));
+    await eventually(() => sidecar.running.operator.sessions(1)[0]?.queued.upstream ?? 0).toBeGreaterThan(0);
     const again = await LinkWorker.link(sidecar.running.addresses.link ?? '', SECRET, {
       instance: 'one',
       tokens: 'tokens-of-one',
@@ -267,7 +270,7 @@ describe('a link that is lost while its worker lives', () => {
     again.onAttach = () => ({ kind: 'attached', received: 3, sent: session.sent + 1 });
     const resumed = await again.session();
     expect(resumed.request).toMatchObject({ session: session.request.session, resume: true, seen: session.sent });
-    await eventually(() => numbers(resumed)).toEqual([2]);
+    await eventually(() => numbers(resumed)).toEqual([2, 3]);
     expect(resumed.packets.filter(({ kind }) => kind === 'resync')).toHaveLength(1);
     expect(other.sessions).toHaveLength(0);
     expect(toasts(client)).toEqual([]);

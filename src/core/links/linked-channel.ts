@@ -368,8 +368,9 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
     const again = this.#inFlight.takeUnreceived(received, open);
     this.#present?.resumed(received, open);
     this.#parts.metrics.sessionMoved('resumed');
-    this.#opened();
+    // Before what came meanwhile, which goes as soon as the session is open.
     if (again.length > 0) this.#sink.returned(again);
+    this.#opened();
   }
 
   /** The worker has the session. */
