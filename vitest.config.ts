@@ -8,7 +8,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/unit/**/*.test.ts'],
-          testTimeout: 10_000,
+          testTimeout: 60_000,
         },
       },
       {
@@ -20,7 +20,7 @@ export default defineConfig({
             'test/e2e/**/*.test.ts',
             'test/fault/**/*.test.ts',
           ],
-          testTimeout: 60_000,
+          testTimeout: 180_000,
           hookTimeout: 600_000,
           fileParallelism: false,
         },

@@ -84,13 +84,13 @@ export class EngineClient {
 
   async until(condition: (frames: readonly (string | Buffer)[]) => boolean, what = 'a frame'): Promise<void> {
     const holds = (): boolean => condition(this.received);
-    await waitUntil(() => holds() || this.closed !== undefined, { timeoutMs: 15_000, intervalMs: 5, what });
+    await waitUntil(() => holds() || this.closed !== undefined, { timeoutMs: 30_000, intervalMs: 5, what });
     if (!holds()) throw new Error(`closed with ${this.closed?.code} before ${what}`);
   }
 
   /** The close code the server sent. */
   async untilClosed(): Promise<number> {
-    await waitUntil(() => this.closed !== undefined, { timeoutMs: 15_000, intervalMs: 5, what: 'the close' });
+    await waitUntil(() => this.closed !== undefined, { timeoutMs: 30_000, intervalMs: 5, what: 'the close' });
     return this.closed?.code ?? 0;
   }
 

@@ -1,11 +1,11 @@
 import { expect } from 'vitest';
 
-/** What holds soon: asked again and again, at most for 15 s unless `timeout` says otherwise (milliseconds). */
+/** What holds soon: asked again and again, at most for 30 s unless `timeout` says otherwise (milliseconds). */
 export function eventually<T>(
   read: () => T | Promise<T>,
   options: { readonly interval?: number; readonly timeout?: number } = {},
 ): ReturnType<typeof expect.poll<T>> {
-  return expect.poll(read, { timeout: 15_000, interval: 10, ...options });
+  return expect.poll(read, { timeout: 30_000, interval: 10, ...options });
 }
 
 /** Waits until a figure that grew grows no more. */

@@ -119,7 +119,7 @@ export class LinkClient {
   /** The `count`th message of a type. */
   async until(type: number, count = 1): Promise<LinkMessage> {
     const arrived = (): boolean => this.of(type).length >= count;
-    const options = { timeoutMs: 15_000, intervalMs: 5, what: `frame ${type} of the sidecar` };
+    const options = { timeoutMs: 30_000, intervalMs: 5, what: `frame ${type} of the sidecar` };
     await waitUntil(() => arrived() || this.closed, options);
     if (!arrived()) throw new Error(`closed after ${JSON.stringify(this.received)}`);
     return this.of(type)[count - 1] as LinkMessage;
@@ -127,7 +127,7 @@ export class LinkClient {
 
   /** The code of the ERROR the sidecar ended the link with; undefined where it just ended. */
   async untilClosed(): Promise<unknown> {
-    await waitUntil(() => this.closed, { timeoutMs: 15_000, intervalMs: 5, what: 'the end of the link' });
+    await waitUntil(() => this.closed, { timeoutMs: 30_000, intervalMs: 5, what: 'the end of the link' });
     return this.of(LinkFrame.error)[0]?.body['code'];
   }
 

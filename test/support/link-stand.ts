@@ -12,7 +12,7 @@ import { LinkWorker, type LinkWorkerSession } from './link-worker.ts';
 import { RecordingSink } from './recording-sink.ts';
 
 const SECRET = 'a-secret-that-only-these-tests-know-0001';
-const LIMITS = { timeoutMs: 15_000, intervalMs: 2 };
+const LIMITS = { timeoutMs: 30_000, intervalMs: 2 };
 
 export const ATTACH: AttachRequest = {
   session: '5b0c2c1e-8d0e-4a53-9c5e-0f6f3f0b9a11',

@@ -296,5 +296,5 @@ export class LinkWorker {
 }
 
 function wait(what: string): { timeoutMs: number; intervalMs: number; what: string } {
-  return { timeoutMs: 15_000, intervalMs: 2, what: `${what} of the sidecar` };
+  return { timeoutMs: 30_000, intervalMs: 2, what: `${what} of the sidecar` };
 }

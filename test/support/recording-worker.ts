@@ -76,7 +76,7 @@ export async function startRecordingWorker(options: RecordingWorkerOptions = {})
     sessions,
     texts,
     async untilText(fits) {
-      await waitUntil(() => texts().some(fits), { timeoutMs: 15_000, intervalMs: 5, what: 'a frame at the worker' });
+      await waitUntil(() => texts().some(fits), { timeoutMs: 30_000, intervalMs: 5, what: 'a frame at the worker' });
       return texts().find(fits) as string;
     },
     stop: () =>
