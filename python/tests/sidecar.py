@@ -34,6 +34,7 @@ class Connection:
         self.nonce = base64url(secrets.token_bytes(32))
         self.manifests: list[dict[str, Any]] = []
         self.closed = False
+        self.mute = False
         self.clients: dict[int, Lane] = {}
         self._channels = 0
         self._reader = reader
@@ -96,7 +97,7 @@ class Connection:
             if frame.type == FrameType.MANIFEST:
                 self.manifests.append(frame.json())
                 self.send(FrameType.RULES, self.sidecar.rules)
-            elif frame.type == FrameType.PING and not self.sidecar.mute:
+            elif frame.type == FrameType.PING and not (self.sidecar.mute or self.mute):
                 self.send(FrameType.PONG, frame.json())
             elif frame.type in LIVE and self.sidecar.on_live is not None:
                 self.sidecar.on_live(self, frame)
