@@ -68,6 +68,24 @@ describe('a session on a link', () => {
   });
 });
 
+describe('many sessions that end at once', () => {
+  it('leave their worker a few at a time, so that it serves the others meanwhile', async () => {
+    const sidecar = await stage.sidecar();
+    const worker = await stage.worker(sidecar, 'one');
+    const clients: EngineClient[] = [];
+    for (const n of upTo(12)) clients.push(await stage.enter(sidecar, `tab-${n}`));
+    worker.detaches = false;
+    const leaving = (): LinkWorkerSession[] => worker.sessions.filter(({ detached }) => detached !== undefined);
+    for (const client of clients.slice(1)) client.socket.close(1000);
+    await eventually(() => leaving().length).toBe(8);
+    clients[0]?.send(event(1));
+    await eventually(() => numbers(worker.sessions[0] as LinkWorkerSession)).toEqual([1]);
+    expect(leaving()).toHaveLength(8);
+    for (const session of leaving()) session.end('closed');
+    await eventually(() => leaving().length).toBe(11);
+  });
+});
+
 describe('a worker that stops', () => {
   it('has its sessions moved: what it has is finished, what comes meanwhile waits, nothing is lost or run twice', async () => {
     const sidecar = await stage.sidecar();

@@ -65,7 +65,7 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
   readonly #id = randomUUID();
   readonly #inFlight = new InFlight();
   readonly #connects: Connects;
-  readonly #search: BerthSearch;
+  #search: BerthSearch;
   #state: State = 'placing';
   #attachment: Attachment | undefined;
   #claim: TokenClaim;
@@ -92,6 +92,8 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
   #timer: Timer | undefined;
   #deadline: Timer | undefined;
   #onLeft: (() => void) | undefined;
+  /** Somebody wants to hear what the worker says until it has let go. */
+  #hasHeir = false;
   /** What the worker cannot take now stays in the session's queue; what was sent is the link's. */
   readonly bufferedBytes = 0;
 
@@ -216,11 +218,17 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
       this.#finish();
       return Promise.resolve();
     }
+    const held = this.#state !== 'attaching';
     this.#state = 'closing';
+    this.#hasHeir = how === 'takeover';
     return new Promise((resolve) => {
       this.#onLeft = resolve;
-      this.#timer = this.#parts.clock.setTimeout(() => this.#finish(), LEAVE);
-      session.detach(how);
+      const detach = (): void => {
+        this.#timer = this.#parts.clock.setTimeout(() => this.#finish(), LEAVE);
+        session.detach(how);
+      };
+      if (held) this.#leaveInTurn(detach);
+      else detach();
     });
   }
 
@@ -253,6 +261,7 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
   }
 
   message(frame: Buffer, binary: boolean): void {
+    if (this.#state === 'closing' && !this.#hasHeir) return;
     this.#passed = this.#parts.clock.monotonic();
     if (this.#paused) this.#owed += frame.length;
     else this.#session?.taken(frame.length);
@@ -279,7 +288,7 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
   done(number: number, outcome: Outcome): void {
     this.#inFlight.done(number);
     this.#present?.done(number, outcome);
-    if (!this.#inFlight.connecting) this.#releaseAttach();
+    if (!this.#inFlight.connecting && this.#state !== 'closing') this.#releaseAttach();
     this.#detachWhenDone();
   }
 
@@ -396,6 +405,18 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
     this.#stale = false;
     if (!this.#inFlight.connecting) this.#releaseAttach();
     this.#pump();
+  }
+
+  /** A session's end costs its worker nearly as much as its begin: thousands that end at once must not keep the others waiting. */
+  #leaveInTurn(detach: () => void): void {
+    const { workers, clock } = this.#parts;
+    const berth = this.#attachment?.berth;
+    this.#search = new BerthSearch(workers, clock, (_, slot) => {
+      this.#attachSlot = slot;
+      detach();
+    });
+    if (berth === undefined) detach();
+    else this.#search.at(berth, detach);
   }
 
   #detachWhenDone(): void {
