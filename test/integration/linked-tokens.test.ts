@@ -1,6 +1,8 @@
 import { afterEach, describe, expect, it } from 'vitest';
+import { eventually } from '../support/eventually.ts';
 import type { LinkWorker, LinkWorkerSession } from '../support/link-worker.ts';
-import { LinkedStage, NAMESPACE } from '../support/linked-stage.ts';
+import { event, LinkedStage, NAMESPACE, numbers } from '../support/linked-stage.ts';
+import { ManualClock } from '../support/manual-clock.ts';
 
 const stage = new LinkedStage();
 afterEach(() => stage.end());
@@ -32,5 +34,90 @@ describe('a tab that got a token of its own', () => {
       ['tab', true],
     ]);
     expect([first.closed, second.closed]).toEqual([undefined, undefined]);
+  });
+});
+
+describe('a tab that comes again', () => {
+  const hydrate = `40${NAMESPACE},{"event":{"name":"root.hydrate","payload":{},"router_data":{}}}`;
+  const connects = ({ texts }: LinkWorkerSession): number => texts.filter((text) => text.startsWith('40')).length;
+
+  it('before any worker took its first connection connects once', async () => {
+    const clock = new ManualClock();
+    const sidecar = await stage.sidecar({}, { clock });
+    const first = await stage.client(sidecar);
+    first.send(hydrate);
+    await eventually(() => sidecar.running.operator.sessions(1)[0]?.queued.upstream ?? 0).toBeGreaterThan(0);
+    // Half open: its sidecar hears nothing of its end.
+    first.answersPings = false;
+    const second = await stage.client(sidecar);
+    second.send(hydrate);
+    await eventually(() => sidecar.running.operator.sessions(2).every(({ queued }) => queued.upstream > 0)).toBe(true);
+    clock.advance(2_000);
+    await eventually(() => sidecar.running.operator.stats().sessions).toBe(1);
+    const worker = await stage.worker(sidecar, 'one');
+    await second.until(() => second.messages.some((text) => text.startsWith('0/')), 'CONNECT');
+    second.send(event(1));
+    const session = await worker.session();
+    await eventually(() => numbers(session)).toEqual([1]);
+    expect(connects(session)).toBe(1);
+    expect(second.closed).toBeUndefined();
+  });
+
+  it('and again before the worker let go of the first has what that one had not delivered, once', async () => {
+    const clock = new ManualClock();
+    const sidecar = await stage.sidecar({}, { clock });
+    const old = await stage.worker(sidecar, 'old');
+    const first = await stage.enter(sidecar);
+    const session = await old.session();
+    old.finishes = false;
+    first.send(event(0));
+    await eventually(() => numbers(session)).toEqual([0]);
+    old.drain(10);
+    await eventually(() => sidecar.log()).toContain('a worker stops');
+    first.send(event(1));
+    await eventually(() => sidecar.running.operator.sessions(1)[0]?.queued.upstream ?? 0).toBeGreaterThan(0);
+    first.raw.destroy();
+    await eventually(() => first.closed).toBeDefined();
+    old.detaches = false;
+    const second = await stage.client(sidecar);
+    second.send(hydrate);
+    expect(await session.untilDetached()).toBe('takeover');
+    second.answersPings = false;
+    const third = await stage.client(sidecar);
+    third.send(hydrate);
+    await eventually(() =>
+      sidecar.running.operator.sessions(9).filter(({ queued }) => queued.upstream > 0),
+    ).toHaveLength(2);
+    clock.advance(2_000);
+    session.send(`42${NAMESPACE},["event",{"delta":{"said":1}}]`);
+    session.end('takeover');
+    const next = await stage.worker(sidecar, 'next');
+    await third.until(() => third.messages.some((text) => text.includes('"said":1')), 'what was said');
+    const taken = await next.session();
+    await eventually(() => numbers(taken)).toEqual([1]);
+    expect([next.sessions.length, connects(taken), taken.request.takeover]).toEqual([1, 1, true]);
+    expect(third.messages.filter((text) => text.startsWith('0/'))).toHaveLength(1);
+    await second.untilClosed();
+  });
+
+  it('no more leaves nothing behind, though its worker goes on talking', async () => {
+    const clock = new ManualClock();
+    const sidecar = await stage.sidecar({ sessionRetention: 2 }, { clock });
+    const worker = await stage.worker(sidecar, 'one');
+    worker.detaches = false;
+    const client = await stage.enter(sidecar);
+    const session = await worker.session();
+    client.raw.destroy();
+    await eventually(() => client.closed).toBeDefined();
+    session.send(`42${NAMESPACE},["event",{"delta":{"kept":1}}]`);
+    await eventually(() => sidecar.running.operator.stats().queuedBytes).toBeGreaterThan(0);
+    clock.advance(2_000);
+    expect(await session.untilDetached()).toBe('lost');
+    expect(sidecar.running.operator.stats().queuedBytes).toBe(0);
+    session.send(`42${NAMESPACE},["event",{"delta":{"late":1}}]`);
+    const other = await stage.enter(sidecar, 'other');
+    other.send(event(1));
+    await eventually(() => worker.sessions[1]?.texts.length).toBe(2);
+    expect(sidecar.running.operator.stats().queuedBytes).toBe(0);
   });
 });

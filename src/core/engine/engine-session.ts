@@ -52,6 +52,8 @@ export class EngineSession implements LaneSink {
   #heard = true;
   /** Told by whatever arrives next. */
   #onHeard: (() => void) | undefined;
+  /** While the client is asked whether it lives. */
+  #asking: Promise<boolean> | undefined;
   #probe: { readonly lane: WebSocketLane; readonly timeout: Timer } | undefined;
 
   /** `makeLane` gets the session as the lane's sink. */
@@ -110,19 +112,23 @@ export class EngineSession implements LaneSink {
     this.#lane.resume();
   }
 
-  /** Whether the client shows within so many milliseconds that it lives: it is pinged. */
+  /** Whether the client shows within so many milliseconds that it lives: it is pinged. Who asks meanwhile gets the same answer. */
   probe(milliseconds: number): Promise<boolean> {
     if (this.#closed) return Promise.resolve(false);
-    return new Promise((resolve) => {
+    this.#asking ??= new Promise((resolve) => {
       const settle = (lives: boolean): void => {
         timer.cancel();
-        this.#onHeard = undefined;
+        this.#onHeard = this.#asking = undefined;
+        if (this.#paused && !this.#closed) this.#paused = this.#lane.pause();
         resolve(lives);
       };
       const timer = this.#clock.setTimeout(() => settle(false), milliseconds);
       this.#onHeard = () => settle(!this.#closed);
+      // Of a client that is held back not even a pong is read.
+      if (this.#paused) this.#lane.resume();
       this.#lane.send(EnginePacket.ping, false);
     });
+    return this.#asking;
   }
 
   /** Closes the transport alone: a Socket.IO DISCONNECT would keep Reflex's client from coming back. */

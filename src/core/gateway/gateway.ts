@@ -261,6 +261,7 @@ export class Gateway implements TransportHandler {
       channels,
       connectWatch: new ConnectWatch(namespace),
       retention,
+      predecessors: (session) => this.#registry.predecessors(session),
       renamed: (session, token) => this.#registry.rename(session, token),
       clock,
       metrics,

@@ -19,13 +19,18 @@ export class SessionRegistry {
 
   add(session: RelaySession): void {
     this.#sessions.set(session.engine.id, session);
-    session.predecessor = this.#ofToken.get(session.token)?.at(-1);
     this.#addToken(session);
   }
 
   remove(session: RelaySession): void {
     this.#sessions.delete(session.engine.id);
     this.#removeToken(session);
+  }
+
+  /** Those that had its token before it, the youngest first. */
+  predecessors(session: RelaySession): readonly RelaySession[] {
+    const all = this.#ofToken.get(session.token) ?? [];
+    return all.slice(0, Math.max(0, all.indexOf(session))).toReversed();
   }
 
   /** The worker gave the session's tab another token. */

@@ -53,6 +53,8 @@ export interface RelayContext {
   readonly connectWatch: ConnectWatch;
   /** How long a session waits for its client to come back. Milliseconds; 0: not at all. */
   readonly retention: number;
+  /** The sessions that had this one's token before it and are still known, the youngest first. */
+  predecessors(session: RelaySession): readonly RelaySession[];
   /** A worker gave a session's tab another token. */
   renamed(session: RelaySession, token: ClientToken): void;
   readonly clock: Clock;

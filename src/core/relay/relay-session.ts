@@ -13,9 +13,9 @@ import type { PushSession } from '../live/pushes.ts';
 import { farewell, type CountedSession } from '../limits/user-sessions.ts';
 import type { ClientInfo } from './client-info.ts';
 import { Downstream } from './downstream.ts';
+import { attachmentsOf, heritableKept, heritableWaiting, type Estate } from './estate.ts';
 import { EventPipeline } from './event-pipeline.ts';
 import { Inbound } from './inbound.ts';
-import type { Waiting } from './inbound-queue.ts';
 import { KeptMessages, type KeptMessage } from './kept-messages.ts';
 import { LatencyWatch } from './latency-watch.ts';
 import type { RelayContext } from './relay-context.ts';
@@ -32,19 +32,9 @@ const UNKNOWN: AuthResult = { kind: 'unavailable', cause: 'no source' };
 /** What may follow a tab to another sidecar (docs/PROTOCOL.md, "Two connections with one token"). Bytes. */
 const MAX_KEPT = 1024 * 1024;
 
-/** What a session leaves to the one that takes its tab over. */
-interface Estate {
-  /** What the worker said since the client was gone. */
-  readonly kept: readonly KeptMessage[];
-  /** What the client said and no worker got. */
-  readonly waiting: readonly Waiting[];
-}
-
 /** One client's session: everything between its Engine.IO session and its channel to a worker. */
 export class RelaySession implements EngineSink, CountedSession, PushSession {
   readonly engine: EngineSession;
-  /** The session that had this tab's token before, if it is still known. */
-  predecessor: RelaySession | undefined;
   readonly #context: RelayContext;
   readonly #client: ClientInfo;
   readonly #onEnd: (session: RelaySession) => void;
@@ -58,6 +48,9 @@ export class RelaySession implements EngineSink, CountedSession, PushSession {
   readonly #downstream: Downstream;
   #channel: SessionChannel | undefined;
   #opening: AbortController | undefined;
+  /** While it takes over from others of its tab; while another one asks for this one. */
+  #claiming: Promise<TokenClaim> | undefined;
+  #yielding: Promise<'alive' | 'gone' | Estate> | undefined;
   #ended = false;
   /** Reflex's namespace is connected: until then the worker's messages are looked at. */
   #connected = false;
@@ -189,19 +182,30 @@ export class RelaySession implements EngineSink, CountedSession, PushSession {
 
   /**
    * Another connection came with this tab's token. `alive`: the client answers, so both live. Otherwise this session is over, and
-   * what it leaves belongs to the newcomer.
+   * what it leaves belongs to the newcomer, to one alone.
    */
   async yield(): Promise<'alive' | 'gone' | Estate> {
+    if (this.#yielding !== undefined) return (await this.#yielding) === 'alive' ? 'alive' : 'gone';
+    this.#yielding = this.#yield();
+    const result = await this.#yielding;
+    this.#yielding = undefined;
+    return result;
+  }
+
+  async #yield(): Promise<'alive' | 'gone' | Estate> {
     if (this.#kept === undefined && !this.#ended && (await this.engine.probe(PROBE_TIMEOUT))) return 'alive';
     if (this.#ended) return 'gone';
     if (this.#kept === undefined) this.#keep('replaced');
     this.engine.close('replaced', CloseCode.goingAway);
-    const waiting = this.#inbound.give();
+    // What it was about to take over itself.
+    await this.#claiming;
+    const waiting = heritableWaiting(this.#inbound.give());
     // The worker's last words still come while it lets go.
     await this.#channel?.close('takeover');
-    const kept = this.#kept?.messages.take() ?? [];
+    // A client that was not connected had nothing to miss, and takes no other's acknowledgement.
+    const said = this.#connected ? (this.#kept?.messages.take() ?? []) : [];
     this.#end('replaced');
-    return { kept, waiting };
+    return { kept: heritableKept([...this.#inherited, ...said]), waiting };
   }
 
   text(packet: string, raw: Buffer | undefined): void {
@@ -244,6 +248,8 @@ export class RelaySession implements EngineSink, CountedSession, PushSession {
   }
 
   #message(frame: Buffer, binary: boolean): void {
+    // The worker's last words, while it lets go.
+    if (this.#ended) return;
     if (this.#kept !== undefined) {
       if (!this.#kept.messages.push(frame, binary)) this.#end(this.#kept.reason);
       return;
@@ -267,11 +273,12 @@ export class RelaySession implements EngineSink, CountedSession, PushSession {
     this.engine.close('replaced', CloseCode.goingAway);
     const kept: string[] = [];
     let bytes = 0;
-    for (const { frame, binary } of this.#kept?.messages.take() ?? []) {
-      bytes += frame.length;
+    for (const message of this.#kept?.messages.take() ?? []) {
+      bytes += message.frame.length;
       // What does not fit is in the hydrate that follows, as far as it is state.
       if (bytes > MAX_KEPT) break;
-      if (!binary) kept.push(frame.toString());
+      // Only texts can be told: a packet goes with its binary frames.
+      if (attachmentsOf(message) === 0) kept.push(message.frame.toString());
     }
     return { alive: false, kept };
   }
@@ -348,8 +355,11 @@ export class RelaySession implements EngineSink, CountedSession, PushSession {
     this.#connectTimer?.cancel();
     this.#opening = new AbortController();
     try {
-      const claim = await this.#claim();
-      if (this.#ended) return;
+      this.#claiming = this.#claim();
+      const claim = await this.#claiming;
+      this.#claiming = undefined;
+      // Another one takes over from this one already.
+      if (this.#ended || this.#kept !== undefined) return;
       const channel = await this.#context.channels.open(this.#client, this.#channelSink(), this.#opening.signal, claim);
       if (this.#ended) return void channel.close('closed');
       this.#channel = channel;
@@ -360,20 +370,28 @@ export class RelaySession implements EngineSink, CountedSession, PushSession {
   }
 
   async #claim(): Promise<TokenClaim> {
-    const before = this.predecessor;
-    this.predecessor = undefined;
-    if (before === undefined) return 'own';
-    const estate = await before.yield();
-    if (estate === 'gone') return 'own';
-    if (estate === 'alive') return 'shared';
-    if (this.#ended) {
-      const packets = estate.waiting.filter(({ kind }) => kind === 'packet').length;
-      if (packets > 0) this.#context.metrics.eventLost('session_closed', packets);
-      return 'takeover';
+    const estates: Estate[] = [];
+    let isShared = false;
+    for (const before of this.#context.predecessors(this)) {
+      const estate = await before.yield();
+      isShared = estate === 'alive';
+      if (isShared) break;
+      if (estate !== 'gone' && estate !== 'alive') estates.unshift(estate);
     }
-    this.#inherited = estate.kept;
-    this.#inbound.take(estate.waiting);
-    return 'takeover';
+    this.#inherit(estates);
+    if (isShared) return 'shared';
+    return estates.length > 0 ? 'takeover' : 'own';
+  }
+
+  #inherit(estates: readonly Estate[]): void {
+    const waiting = estates.flatMap((estate) => estate.waiting);
+    if (this.#ended) {
+      const packets = waiting.filter(({ kind }) => kind === 'packet').length;
+      if (packets > 0) this.#context.metrics.eventLost('session_closed', packets);
+      return;
+    }
+    this.#inherited = estates.flatMap((estate) => estate.kept);
+    this.#inbound.take(waiting);
   }
 }
 

@@ -12,6 +12,7 @@ function open() {
   const clock = new ManualClock();
   const sent: { readonly packet: string; readonly at: number }[] = [];
   const closes: SessionCloseReason[] = [];
+  let reads = true;
   let client: LaneSink | undefined;
   const lane: Lane = {
     transport: 'websocket',
@@ -20,8 +21,13 @@ function open() {
       sent.push({ packet: packet.toString(), at: clock.monotonic() });
       return 'flushed';
     },
-    pause: () => true,
-    resume: () => undefined,
+    pause: () => {
+      reads = false;
+      return true;
+    },
+    resume: () => {
+      reads = true;
+    },
     close: () => undefined,
   };
   const makeLane = (sink: LaneSink): Lane => {
@@ -32,7 +38,14 @@ function open() {
   const nothing = (): void => undefined;
   session.open({ text: nothing, binary: nothing, drained: nothing, closed: (reason) => closes.push(reason) });
   const pings = (): number[] => sent.filter(({ packet }) => packet === '2').map(({ at }) => at);
-  return { clock, session, closes, pings, says: (packet: string) => client?.text(packet, undefined) };
+  return {
+    clock,
+    session,
+    closes,
+    pings,
+    says: (packet: string) => client?.text(packet, undefined),
+    reads: () => reads,
+  };
 }
 
 describe('the heartbeat of an Engine.IO session', () => {
@@ -70,5 +83,34 @@ describe('the heartbeat of an Engine.IO session', () => {
     session.resume();
     clock.advance(50_000);
     expect(closes).toEqual(['ping_timeout']);
+  });
+});
+
+describe('a client that is asked whether it lives', () => {
+  it('is asked once for all who want to know, and all get its answer', async () => {
+    const { clock, session, pings, says } = open();
+    const answers = [session.probe(2_000), session.probe(2_000)];
+    says('3');
+    clock.advance(5_000);
+    expect(await Promise.all(answers)).toEqual([true, true]);
+    expect(pings()).toEqual([0]);
+    const silent = session.probe(2_000);
+    clock.advance(2_000);
+    expect(await silent).toBe(false);
+  });
+
+  it('is read meanwhile where it is held back, and no longer', async () => {
+    const { clock, session, says, reads } = open();
+    session.pause();
+    const answer = session.probe(2_000);
+    expect(reads()).toBe(true);
+    says('3');
+    expect(await answer).toBe(true);
+    expect(reads()).toBe(false);
+    const released = session.probe(2_000);
+    session.resume();
+    clock.advance(2_000);
+    expect(await released).toBe(false);
+    expect(reads()).toBe(true);
   });
 });
