@@ -1,7 +1,7 @@
 import { LinkFrame } from '../../src/protocol/link.ts';
 import type { LinkClient } from './link-client.ts';
 
-/** Answers each AUTH_QUERY of this link: a cookie `<name>.<anything>` is the user `<name>`, but for `nobody`. */
+/** Answers each AUTH_QUERY of this link: a cookie `<name>.<anything>` is the user `<name>` of the group `friends of <name>`, but for `nobody`. */
 export function answerUsers(link: LinkClient): void {
   let answered = 0;
   link.socket.on('data', () => {
@@ -10,7 +10,8 @@ export function answerUsers(link: LinkClient): void {
       const { id, cookie } = questions[answered]?.body ?? {};
       const name = String(cookie).split('.')[0] ?? '';
       const user = { m: 'auth.user', id: name, b: 'backend', h: 'hash', f: { is_active: true } };
-      const result = name === 'nobody' ? { kind: 'anonymous' } : { kind: 'user', user, permissions: [] };
+      const groups = [`friends of ${name}`];
+      const result = name === 'nobody' ? { kind: 'anonymous' } : { kind: 'user', user, permissions: [], groups };
       link.send(LinkFrame.authReply, { id, at: Date.now(), result });
     }
   });
