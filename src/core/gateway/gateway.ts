@@ -18,6 +18,7 @@ import type { RelayContext, SessionLimits } from '../relay/relay-context.ts';
 import type { ChannelSource } from '../relay/session-channel.ts';
 import { UserSessions } from '../limits/user-sessions.ts';
 import { Admission } from './admission.ts';
+import { departure } from './departure.ts';
 import { EventEndpoint } from './event-endpoint.ts';
 import type { PushSessions } from '../live/pushes.ts';
 import { fullNameOf } from '../live/handler-names.ts';
@@ -207,13 +208,17 @@ export class Gateway implements TransportHandler {
     this.#draining = true;
   }
 
-  /** Waits at most `bound` milliseconds for what is under way, then closes every transport: never a Socket.IO DISCONNECT. */
+  /**
+   * Waits at most `bound` milliseconds for what is under way, then lets the sessions go one after the other, in what is left of that time
+   * or in a quarter of it.
+   */
   async drain(bound: number): Promise<void> {
     this.beginDrain();
     const { clock } = this.#parts;
     const deadline = clock.monotonic() + bound;
     while (this.#busy() && clock.monotonic() < deadline) await sleep(clock, DRAIN_STEP);
-    for (const session of this.#registry.values()) session.close('draining', CloseCode.serviceRestart);
+    const left = Math.max(deadline - clock.monotonic(), bound / 4);
+    await departure([...this.#registry.values()], left, clock);
   }
 
   #busy(): boolean {
