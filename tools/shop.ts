@@ -91,16 +91,22 @@ export async function prepareShop(
   options: Pick<ShopOptions, 'python' | 'env'> & { folder: string; databaseUrl: string },
 ): Promise<void> {
   await mkdir(options.folder, { recursive: true });
-  for (const command of ['migrate', 'seed_shop']) {
-    await run({
-      name: `manage.py ${command}`,
-      command: options.python.python,
-      args: ['manage.py', command],
-      cwd: shopFolder,
-      env: { ...shopEnv(options.python, options.folder, options.databaseUrl), ...options.env },
-      logFile: join(options.folder, 'manage.log'),
-    });
-  }
+  for (const command of ['migrate', 'seed_shop']) await manageShop(options, [command]);
+}
+
+/** `manage.py`, in a process of its own, which has no link. */
+export async function manageShop(
+  options: Pick<ShopOptions, 'python' | 'env'> & { folder: string; databaseUrl: string },
+  args: readonly string[],
+): Promise<void> {
+  await run({
+    name: `manage.py ${args[0] ?? ''}`,
+    command: options.python.python,
+    args: ['manage.py', ...args],
+    cwd: shopFolder,
+    env: { ...shopEnv(options.python, options.folder, options.databaseUrl), ...options.env },
+    logFile: join(options.folder, 'manage.log'),
+  });
 }
 
 function shopEnv(python: PythonEnv, folder: string, databaseUrl: string): Record<string, string | undefined> {

@@ -10,6 +10,13 @@ class ShopConfig(AppConfig):
     def ready(self) -> None:
         from django.conf import settings
 
+        if not settings.SHOP_PLAIN:
+            from bridgehead.live import register
+
+            from shop.models import Product
+
+            # In every process that changes products: the admin, commands, the shell.
+            register(Product)
         if settings.SHOP_DEBUG:
             from shop.debug.queries import count_queries
 

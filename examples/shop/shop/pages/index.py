@@ -25,8 +25,14 @@ def product(card: ProductCard) -> rx.Component:
             rx.text(card.description, size="2", color_scheme="gray", min_height="2.8em"),
             rx.hstack(
                 rx.vstack(
-                    rx.text(card.price, " EUR", weight="medium"),
-                    rx.text(card.stock, " in stock", size="1", color_scheme="gray"),
+                    rx.text(card.price, " EUR", weight="medium", custom_attrs={"data-test": "product-price"}),
+                    rx.text(
+                        card.stock,
+                        " in stock",
+                        size="1",
+                        color_scheme="gray",
+                        custom_attrs={"data-test": "product-stock"},
+                    ),
                     spacing="0",
                 ),
                 rx.spacer(),
@@ -73,13 +79,13 @@ def index() -> rx.Component:
             margin_bottom="1.5rem",
         ),
         rx.grid(
-            rx.foreach(ProductState.products, product),
+            rx.foreach(ProductState.live_rows, product),
             columns=rx.breakpoints(initial="1", xs="2", md="3", lg="4"),
             spacing="4",
             id="products",
         ),
         rx.cond(
-            ProductState.products.length() == 0,
+            ProductState.live_rows.length() == 0,
             rx.text("Nothing found.", color_scheme="gray", id="products-empty"),
         ),
     )
