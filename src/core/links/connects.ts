@@ -1,9 +1,9 @@
 import { SocketPacket } from '../../protocol/socket-io.ts';
-import { startsWith } from '../relay/connect-watch.ts';
 import type { Waiting } from '../relay/inbound-queue.ts';
 
 type PacketItem = Waiting & { kind: 'packet' };
 
+const DIGIT_0 = 0x30;
 /** Namespaces of one session that are remembered beside Reflex's. */
 const MAX_OTHERS = 8;
 
@@ -18,8 +18,8 @@ export class Connects {
   #answered = false;
   /** The hash of the frontend's state tree, by which a worker of another build tells the page to reload. */
   #schema: string | undefined;
-  /** CONNECT texts of other namespaces. */
-  readonly #others = new Map<string, string>();
+  /** CONNECT texts of other namespaces, and whether the client has got its answer. */
+  readonly #others = new Map<string, { readonly text: string; answered: boolean }>();
   /** Acknowledgements that stop here: the client has them. */
   readonly #expected = new Set<string>();
 
@@ -32,18 +32,22 @@ export class Connects {
     return !this.#answered || this.#expected.has(this.#namespace);
   }
 
+  /** Acknowledgements are to come that stop here. */
+  get incomplete(): boolean {
+    return this.#expected.size > 0;
+  }
+
   /** A client's packet goes out. True for CONNECT of Reflex's namespace. */
   noteClient({ header, text }: PacketItem): boolean {
     const { type, namespace } = header;
     const isMain = namespace === this.#namespace;
     if (type === SocketPacket.disconnect) {
-      this.#others.delete(namespace);
-      if (isMain) this.#asked = this.#answered = false;
+      this.#forget(namespace);
       return false;
     }
     if (type !== SocketPacket.connect) return false;
     if (!isMain) {
-      if (this.#others.size < MAX_OTHERS) this.#others.set(namespace, text);
+      if (this.#others.size < MAX_OTHERS) this.#others.set(namespace, { text, answered: false });
       return false;
     }
     this.#asked = true;
@@ -54,18 +58,24 @@ export class Connects {
 
   /** A worker's text frame. `connected`: Reflex's namespace is, and the client is told; `joined`: the last acknowledgement that was waited for here. */
   noteWorker(frame: Buffer): 'pass' | 'connected' | 'swallow' | 'joined' | 'refused' {
-    if (this.#answered && this.#expected.size === 0) return 'pass';
-    for (const namespace of this.#expected) {
-      if (startsWith(frame, head(SocketPacket.connectError, namespace))) return 'refused';
-      if (!startsWith(frame, head(SocketPacket.connect, namespace))) continue;
-      this.#expected.delete(namespace);
-      return this.#expected.size === 0 ? 'joined' : 'swallow';
+    const type = (frame[1] ?? 0) - DIGIT_0;
+    if (type !== SocketPacket.connect && type !== SocketPacket.connectError && type !== SocketPacket.disconnect) {
+      return 'pass';
     }
-    if (this.#asked && !this.#answered && startsWith(frame, head(SocketPacket.connect, this.#namespace))) {
-      this.#answered = true;
-      return 'connected';
-    }
+    const namespace = namespaceOf(frame);
+    if (type === SocketPacket.connect) return this.#acknowledged(namespace);
+    if (this.#expected.has(namespace)) return 'refused';
+    this.#forget(namespace);
     return 'pass';
+  }
+
+  /** These go out again as the client sent them. True where CONNECT of Reflex's namespace is among them. */
+  returned(items: readonly Waiting[]): boolean {
+    const namespaces = items.flatMap((item) =>
+      item.kind === 'packet' && item.header.type === SocketPacket.connect ? [item.header.namespace] : [],
+    );
+    for (const namespace of namespaces) this.#others.delete(namespace);
+    return namespaces.includes(this.#namespace);
   }
 
   /**
@@ -77,20 +87,39 @@ export class Connects {
     const packets: string[] = [];
     if (this.#answered && !itself) {
       const payload = this.#schema === undefined ? {} : { state_schema: this.#schema };
-      packets.push(`${head(SocketPacket.connect, this.#namespace).toString()}${JSON.stringify(payload)}`);
+      packets.push(`${head(SocketPacket.connect, this.#namespace)}${JSON.stringify(payload)}`);
       this.#expected.add(this.#namespace);
     }
-    for (const [namespace, text] of this.#others) {
+    for (const [namespace, { text, answered }] of this.#others) {
       packets.push(text);
-      this.#expected.add(namespace);
+      if (answered) this.#expected.add(namespace);
     }
     return packets;
+  }
+
+  #acknowledged(namespace: string): ReturnType<Connects['noteWorker']> {
+    if (this.#expected.delete(namespace)) return this.#expected.size === 0 ? 'joined' : 'swallow';
+    const other = this.#others.get(namespace);
+    if (other !== undefined) other.answered = true;
+    if (namespace !== this.#namespace || !this.#asked || this.#answered) return 'pass';
+    this.#answered = true;
+    return 'connected';
+  }
+
+  /** The client is not connected to it any more. */
+  #forget(namespace: string): void {
+    this.#others.delete(namespace);
+    if (namespace === this.#namespace) this.#asked = this.#answered = false;
   }
 }
 
 /** How a packet's frame begins. */
-function head(type: number, namespace: string): Buffer {
-  return Buffer.from(`4${type}${namespace === '/' ? '' : `${namespace},`}`);
+function head(type: number, namespace: string): string {
+  return `4${type}${namespace === '/' ? '' : `${namespace},`}`;
+}
+
+function namespaceOf(frame: Buffer): string {
+  return /^4\d(\/[^,]*)/.exec(frame.toString())?.[1] ?? '/';
 }
 
 function schemaOf(payload: string): string | undefined {

@@ -12,7 +12,6 @@ import type {
 } from '../../ports/virtual-session.ts';
 import type { Subscription } from '../../protocol/link-live.ts';
 import type { ClientToken } from '../../protocol/brand.ts';
-import { SocketPacket } from '../../protocol/socket-io.ts';
 import { withToken } from '../http/query.ts';
 import type { LiveHub } from '../live/live-hub.ts';
 import type { ClientInfo } from '../relay/client-info.ts';
@@ -363,9 +362,9 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
     this.#parts.workers.remember(this.#token, berth);
     const packets = this.#connects.again(this.#reconnects);
     this.#reconnects = false;
-    if (packets.length === 0) return this.#opened();
     this.#state = 'joining';
     for (const packet of packets) session?.send(this.#inFlight.number(), packet, false, true);
+    if (!this.#connects.incomplete) this.#opened();
   }
 
   /** The worker kept the session while its link was away. */
@@ -470,7 +469,8 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
 
   #crashed(certain: boolean): void {
     const attachment = this.#attachment;
-    const background = [...(attachment?.running.values() ?? this.#toStart)];
+    // What was not started here yet was left by the worker before.
+    const background = [...(attachment?.running.values() ?? []), ...this.#toStart];
     const aftermath = this.#inFlight.takeAll(certain);
     this.#present?.gone(certain, []);
     // Handlers that ran may have changed the state without a word reaching the browser.
@@ -489,7 +489,7 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
     this.#dropAttachment();
     this.#parts.metrics.sessionMoved(how);
     this.#claim = 'takeover';
-    this.#reconnects = again.some((item) => item.kind === 'packet' && item.header.type === SocketPacket.connect);
+    this.#reconnects = this.#connects.returned(again);
     // A page that loads again starts its own.
     this.#toStart = this.#reconnects ? [] : background.filter(isCall);
     const lost = unsure + background.filter((handler) => !isCall(handler)).length;

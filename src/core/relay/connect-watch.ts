@@ -30,7 +30,7 @@ export class ConnectWatch {
   }
 }
 
-export function startsWith(frame: Buffer, prefix: Buffer): boolean {
+function startsWith(frame: Buffer, prefix: Buffer): boolean {
   return frame.length >= prefix.length && frame.compare(prefix, 0, prefix.length, 0, prefix.length) === 0;
 }
 
