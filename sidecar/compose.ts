@@ -18,6 +18,7 @@ import type { Metrics } from '../src/ports/metrics.ts';
 import type { DependencyHealth, Operator, Stats } from '../src/ports/operator.ts';
 import { keyring } from '../src/protocol/keys.ts';
 import { opened } from './opened.ts';
+import { watchForSecondSidecar } from './second-sidecar.ts';
 import { doctorFacts } from './compose-doctor.ts';
 import { composeSource, permissionsOf } from './compose-source.ts';
 import { composeBus, type Live } from './compose-bus.ts';
@@ -111,6 +112,8 @@ export async function compose(config: Config, parts: ComposeParts): Promise<Runn
     },
   );
   delivery.serve(gateway);
+  const isAlone = links !== undefined && live.bus.kind === 'memory';
+  const endWatch = isAlone ? watchForSecondSidecar(links, parts) : undefined;
   links?.setRules(rulesMessage(config));
   const reports = new ShadowReports(metrics);
   let current = config;
@@ -198,6 +201,7 @@ export async function compose(config: Config, parts: ComposeParts): Promise<Runn
     },
     async stop() {
       state.accepting = false;
+      endWatch?.();
       await gateway.drain(DRAIN_BOUND);
       transport.stopListening();
       await links?.close();

@@ -26,6 +26,8 @@ export interface WorkerLoad {
   readonly lag: number;
   /** Memory, bytes. */
   readonly rss: number;
+  /** Sidecars that it is linked with. */
+  readonly links: number;
 }
 
 /** What every linked worker gets to decide events born in Python (docs/PROTOCOL.md, "Rules"). */

@@ -591,12 +591,12 @@ describe.each(['TCP', 'a Unix socket'] as const)('virtual sessions over %s', (ki
     const { changes } = stand;
     expect([stand.linked.drainBy, stand.linked.load]).toEqual([
       undefined,
-      { sessions: 0, inFlight: 0, lag: 0, rss: 0 },
+      { sessions: 0, inFlight: 0, lag: 0, rss: 0, links: 1 },
     ]);
-    worker.stats({ sessions: 12, inFlight: 3, lagMs: 0.4, rss: 190_000_000 });
+    worker.stats({ sessions: 12, inFlight: 3, lagMs: 0.4, rss: 190_000_000, links: 2 });
     worker.drain(10);
     await eventually(() => stand.linked.drainBy).toBe(10_000);
-    expect(stand.linked.load).toEqual({ sessions: 12, inFlight: 3, lag: 0.4, rss: 190_000_000 });
+    expect(stand.linked.load).toEqual({ sessions: 12, inFlight: 3, lag: 0.4, rss: 190_000_000, links: 2 });
     expect(stand.changes).toBe(changes + 1);
   });
 

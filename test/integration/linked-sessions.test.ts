@@ -86,6 +86,19 @@ describe('many sessions that end at once', () => {
   });
 });
 
+describe('a second sidecar', () => {
+  it('is warned of where live changes go over the memory of one', async () => {
+    const clock = new ManualClock();
+    const sidecar = await stage.sidecar({}, { clock });
+    const worker = await stage.worker(sidecar, 'one');
+    worker.stats({ sessions: 0, inFlight: 0, lagMs: 0, rss: 0, links: 2 });
+    await eventually(() => {
+      clock.advance(5_000);
+      return sidecar.log();
+    }).toContain('several sidecars');
+  });
+});
+
 describe('a worker that stops', () => {
   it('has its sessions moved: what it has is finished, what comes meanwhile waits, nothing is lost or run twice', async () => {
     const sidecar = await stage.sidecar();
@@ -205,6 +218,29 @@ describe('a worker that is killed', () => {
     ]);
     expect(client.closed).toBeUndefined();
     expect(sidecar.metrics.losses.count('upstream_lost')).toBe(1);
+  });
+
+  it('leaves many sessions to another: those whose users wait come first', async () => {
+    const clock = new ManualClock();
+    const sidecar = await stage.sidecar({}, { clock });
+    const killed = await stage.worker(sidecar, 'killed');
+    const clients: EngineClient[] = [];
+    for (const n of upTo(12)) clients.push(await stage.enter(sidecar, `tab-${n}`));
+    const next = await stage.worker(sidecar, 'next');
+    next.onAttach = () => undefined;
+    killed.cut();
+    await eventually(() => sidecar.running.operator.stats().links.length).toBe(1);
+    clock.advance(500);
+    await eventually(() => next.sessions.length).toBe(8);
+    const attached = (): (string | null)[] =>
+      next.sessions.map(({ request }) => new URL(request.target, 'http://worker').searchParams.get('token'));
+    const idle = upTo(12).filter((n) => !attached().includes(`tab-${n}`));
+    const last = idle.at(-1) as number;
+    clients[last]?.send(event(1));
+    await eventually(() => sidecar.running.operator.sessions(20).some(({ queued }) => queued.upstream > 0)).toBe(true);
+    next.sessions[0]?.answer({ kind: 'attached', received: 0, sent: 0 });
+    await eventually(() => attached().length).toBe(9);
+    expect(attached()[8]).toBe(`tab-${last}`);
   });
 
   it('has events repeated that a rule calls safe, in their order', async () => {

@@ -205,7 +205,7 @@ export class LinkWorker {
     this.client.send(LinkFrame.drain, { seconds });
   }
 
-  stats(stats: { sessions: number; inFlight: number; lagMs: number; rss: number }): void {
+  stats(stats: { sessions: number; inFlight: number; lagMs: number; rss: number; links?: number }): void {
     this.client.send(LinkFrame.stats, stats);
   }
 

@@ -35,6 +35,7 @@ class Stats:
                 "inFlight": self._sessions.in_flight,
                 "lagMs": round(lag * 1000, 1),
                 "rss": resident_bytes(),
+                "links": len(self._sessions.links),
             }
             for link in self._sessions.links:
                 link.send(FrameType.STATS, body)

@@ -50,7 +50,7 @@ export type LinkErrorCode = 'VERSION' | 'AUTH' | 'NAME' | 'FRAME' | 'TIMEOUT' | 
 const HANDSHAKE_TIMEOUT = 5_000;
 /** A worker that said GOAWAY has this long to end its connection. Milliseconds. */
 const GOODBYE_TIMEOUT = 5_000;
-const NO_LOAD: WorkerLoad = { sessions: 0, inFlight: 0, lag: 0, rss: 0 };
+const NO_LOAD: WorkerLoad = { sessions: 0, inFlight: 0, lag: 0, rss: 0, links: 1 };
 
 /** The worker as core sees it: one object for the life of the link. */
 class ReadyWorker implements LinkedWorker {
@@ -264,13 +264,14 @@ export class WorkerLink {
     this.#events.changed();
   }
 
-  #stats({ sessions, inFlight, lagMs, rss }: Record<string, unknown>): void {
+  #stats({ sessions, inFlight, lagMs, rss, links = 1 }: Record<string, unknown>): void {
     if (this.#worker === undefined) return;
     this.#worker.load = {
       sessions: asFigure(sessions, 'sessions'),
       inFlight: asFigure(inFlight, 'inFlight'),
       lag: asFigure(lagMs, 'lagMs'),
       rss: asFigure(rss, 'rss'),
+      links: asFigure(links, 'links'),
     };
   }
 
