@@ -69,6 +69,11 @@ export class BerthSearch {
     if (this.#forgetChange !== undefined) this.#timer = this.#clock.setTimeout(onSoon, times.soon);
   }
 
+  /** A worker was found, others are first. */
+  get inLine(): boolean {
+    return this.#leaveLine !== undefined;
+  }
+
   stop(): void {
     this.#timer?.cancel();
     this.#forgetChange?.();

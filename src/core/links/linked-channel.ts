@@ -90,6 +90,8 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
   #owed = 0;
   #timer: Timer | undefined;
   #deadline: Timer | undefined;
+  /** The deadline has passed while a worker was asked. */
+  #overdue = false;
   #onLeft: (() => void) | undefined;
   /** Somebody wants to hear what the worker says until it has let go. */
   #hasHeir = false;
@@ -327,7 +329,10 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
 
   #place(avoid?: Berth): void {
     this.#state = 'placing';
+    if (this.#overdue) return this.#end('no_worker');
     this.#search.any(this.#token, this.#build, avoid);
+    // Nobody asks again whether it is ready where a worker was asked and refused.
+    if (this.#isAway && this.#sink.waits()) this.#watchDeadline();
   }
 
   #attach(berth: Berth, slot: Slot): void {
@@ -386,8 +391,7 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
     this.#state = 'open';
     this.#claim = 'takeover';
     this.#timer?.cancel();
-    this.#deadline?.cancel();
-    this.#deadline = undefined;
+    this.#forgetDeadline();
     if (!this.#connects.pending) this.#restore();
     this.#sink.drained();
     this.#left();
@@ -502,7 +506,21 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
   /** A packet waits and no worker has the session: not for ever. */
   #watchDeadline(): void {
     const wait = Math.max(this.#parts.wait, 2 * RETURN);
-    this.#deadline ??= this.#parts.clock.setTimeout(() => this.#end('no_worker'), wait);
+    this.#deadline ??= this.#parts.clock.setTimeout(() => this.#onDeadline(), wait);
+  }
+
+  #onDeadline(): void {
+    this.#deadline = undefined;
+    // There are workers: its turn comes, and then the answer, or a refusal.
+    if (this.#search.inLine) this.#watchDeadline();
+    else if (this.#isAway) this.#end('no_worker');
+    else this.#overdue = true;
+  }
+
+  #forgetDeadline(): void {
+    this.#deadline?.cancel();
+    this.#deadline = undefined;
+    this.#overdue = false;
   }
 
   #end(reason: Parameters<SessionChannelSink['ended']>[0]): void {
@@ -534,8 +552,7 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
   #rest(): void {
     this.#search.stop();
     this.#timer?.cancel();
-    this.#deadline?.cancel();
-    this.#deadline = undefined;
+    this.#forgetDeadline();
     this.#releaseSlot();
     this.#releaseAttach();
     this.#present?.leave();
