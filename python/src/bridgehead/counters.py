@@ -8,7 +8,9 @@ configured, or on an event born in Python), `resolver.failed`, `rules.received`,
 (refused events), `session.changed`, `invalidation.sent`. Of virtual sessions: `session.attached`, `session.resumed`,
 `session.takeover`, `session.expired` (their link did not come back), `session.ended_` and the reason, `session.resync`,
 `session.resync_failed`, `session.error`, `attach.` and the error an ATTACH got, `inject.refused` (no such handler),
-`tokens.unavailable` (Redis did not answer about a token).
+`tokens.unavailable` (Redis did not answer about a token). Of live changes: `live.published` (a bus has them),
+`live.retried`, `live.dropped` and `live.gap_told` (too many to wait, and told as a gap), `live.written` (into the
+outbox), `live.unpublished` (no way out of this process), `live.broadcast`, `live.subscribed`, `live.not_live`.
 """
 
 from __future__ import annotations
