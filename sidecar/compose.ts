@@ -3,8 +3,6 @@ import proxyAddr from 'proxy-addr';
 import type { Config } from '../config/index.ts';
 import { formatAddress } from '../config/values.ts';
 import { linkServer } from '../src/adapters/link/link-server.ts';
-import { directUpstream } from '../src/adapters/upstream/direct-upstream.ts';
-import { BackendPool } from '../src/core/backends/backend-pool.ts';
 import { ShadowReports } from '../src/core/tiers/shadow-reports.ts';
 import { LinkedWorkers } from '../src/core/links/linked-workers.ts';
 import { SessionSource } from '../src/core/links/session-source.ts';
@@ -20,6 +18,7 @@ import { keyring } from '../src/protocol/keys.ts';
 import { opened } from './opened.ts';
 import { watchForSecondSidecar } from './second-sidecar.ts';
 import { doctorFacts } from './compose-doctor.ts';
+import { composeBackends } from './compose-backends.ts';
 import { composeSource, permissionsOf } from './compose-source.ts';
 import { composeBus, type Live } from './compose-bus.ts';
 import { composeLive, type PushGate } from './compose-live.ts';
@@ -50,9 +49,6 @@ export interface Running {
   stop(): Promise<void>;
 }
 
-/** How long a worker may take to answer a handshake, and how often an idle one is asked. Milliseconds. */
-const CONNECT_TIMEOUT = 5_000;
-const PROBE_INTERVAL = 5_000;
 /** How long a stop waits for handlers, queues and uploads. Milliseconds. */
 const DRAIN_BOUND = 20_000;
 
@@ -60,13 +56,8 @@ const DRAIN_BOUND = 20_000;
 export async function compose(config: Config, parts: ComposeParts): Promise<Running> {
   const { clock, logger, metrics } = parts;
   const started = clock.monotonic();
-  const upstreams = config.backends.map((url) => directUpstream({ url, eventPath: config.eventPath }));
-  const poolOptions = {
-    connectTimeout: CONNECT_TIMEOUT,
-    wait: config.upstream.waitSeconds * 1000,
-    probeInterval: PROBE_INTERVAL,
-  };
-  const pool = new BackendPool(upstreams, poolOptions, parts);
+  const backends = await composeBackends(config, parts);
+  const { pool } = backends;
   const links = makeLinks(config, parts);
   const instance = randomUUID();
   const source = await composeSource(config, links, parts);
@@ -85,7 +76,8 @@ export async function compose(config: Config, parts: ComposeParts): Promise<Runn
   const ready = (): boolean =>
     state.accepting && (workers.any || pool.backends.some((backend) => backend.state === 'up'));
   const { hub } = delivery;
-  const linkedParts = { workers, namespace: config.namespace, clock, metrics, live: hub, wait: poolOptions.wait };
+  const wait = config.upstream.waitSeconds * 1000;
+  const linkedParts = { workers, namespace: config.namespace, clock, metrics, live: hub, wait };
   const channels = new SessionSource(pool, links !== undefined && config.link.sessions ? linkedParts : undefined);
   const gateway = new Gateway(
     {
@@ -209,7 +201,7 @@ export async function compose(config: Config, parts: ComposeParts): Promise<Runn
       delivery.close();
       await live.close();
       await source?.close?.();
-      pool.stop();
+      backends.stop();
       await transport.close();
     },
   };

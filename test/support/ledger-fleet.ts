@@ -37,6 +37,7 @@ export class LedgerFleet {
   readonly redis: Redis;
   readonly sidecars: BridgeheadProcess[] = [];
   readonly workers: LedgerWorker[] = [];
+  #started = 0;
 
   private constructor(parts: { python: PythonEnv; folder: string; redis: Redis }) {
     this.python = parts.python;
@@ -69,12 +70,17 @@ export class LedgerFleet {
 
   /** One more worker; it dials these addresses, or every sidecar, and is there when the first of them has its link. */
   async addWorker(
-    options: { linkUrls?: readonly string[]; env?: Readonly<Record<string, string>>; links?: boolean } = {},
+    options: {
+      port?: number;
+      linkUrls?: readonly string[];
+      env?: Readonly<Record<string, string>>;
+      links?: boolean;
+    } = {},
   ): Promise<LedgerWorker> {
     const sidecar = options.links === false ? undefined : this.sidecars[0];
     const before = new Set(sidecar === undefined ? [] : (await linksOf(sidecar)).map(({ instance }) => instance));
-    const port = await freePort();
-    const name = `worker-${this.workers.length}`;
+    const port = options.port ?? (await freePort());
+    const name = `worker-${this.#started++}`;
     const urls = options.linkUrls ?? this.sidecars.map(({ linkUrl }) => linkUrl);
     const logFile = join(this.folder, `${name}.log`);
     const started = await startProcess({

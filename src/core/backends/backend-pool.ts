@@ -1,11 +1,14 @@
 import type { Clock, Timer } from '../../ports/clock.ts';
 import type { Logger } from '../../ports/logger.ts';
 import type { Metrics } from '../../ports/metrics.ts';
+import type { TokenRecords } from '../../ports/token-records.ts';
 import type { Upstream } from '../../ports/upstream.ts';
 import type { ClientToken } from '../../protocol/brand.ts';
+import { Slots, type Slot } from '../links/slots.ts';
 import type { ClientInfo } from '../relay/client-info.ts';
+import { ConnectWatch } from '../relay/connect-watch.ts';
 import type { ChannelSource, SessionChannel, SessionChannelSink } from '../relay/session-channel.ts';
-import { DirectSessionChannel } from './direct-session-channel.ts';
+import { DirectSessionChannel, type Renewal } from './direct-session-channel.ts';
 
 export interface Backend {
   readonly upstream: Upstream;
@@ -20,12 +23,17 @@ export interface BackendPoolOptions {
   readonly connectTimeout: number;
   readonly wait: number;
   readonly probeInterval: number;
+  /** Reflex's Socket.IO namespace. */
+  readonly namespace: string;
 }
 
 /** Tokens remembered after their sessions ended, so that a client that comes back finds its state. */
 const MAX_TOKENS = 100_000;
 const RETRY_FIRST = 100;
 const RETRY_MOST = 1_000;
+/** Sessions that go to another worker at a time, and how long one may keep the next from it (milliseconds): running ones come first. */
+const RENEWALS = 16;
+const RENEWAL_HOLD = 2_000;
 
 /** The unmodified workers: least sessions first, one token to one backend while that lives. */
 export class BackendPool implements ChannelSource {
@@ -34,20 +42,27 @@ export class BackendPool implements ChannelSource {
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #metrics: Metrics;
+  readonly #records: TokenRecords | undefined;
+  readonly #connectWatch: ConnectWatch;
+  readonly #renewals: Slots;
   readonly #tokens = new Map<ClientToken, Backend>();
   #timer: Timer | undefined;
   #stopped = false;
 
+  /** `records` undefined: where the state of a session lies is not known, and it ends with its worker. */
   constructor(
     upstreams: readonly Upstream[],
     options: BackendPoolOptions,
-    parts: { clock: Clock; logger: Logger; metrics: Metrics },
+    parts: { clock: Clock; logger: Logger; metrics: Metrics; records: TokenRecords | undefined },
   ) {
     this.backends = upstreams.map((upstream) => ({ upstream, state: 'starting', sessions: 0, maxPayload: Infinity }));
     this.#options = options;
     this.#clock = parts.clock;
     this.#logger = parts.logger;
     this.#metrics = parts.metrics;
+    this.#records = parts.records;
+    this.#connectWatch = new ConnectWatch(options.namespace);
+    this.#renewals = new Slots({ limit: RENEWALS, hold: RENEWAL_HOLD }, parts.clock);
   }
 
   /** The smallest message that any backend announced as its largest; Infinity before the first did. */
@@ -70,22 +85,64 @@ export class BackendPool implements ChannelSource {
   stop(): void {
     this.#stopped = true;
     this.#timer?.cancel();
+    this.#renewals.close();
     for (const { upstream } of this.backends) upstream.close();
   }
 
   async open(client: ClientInfo, sink: SessionChannelSink, signal: AbortSignal): Promise<SessionChannel> {
+    const channel = new DirectSessionChannel(sink, this.#renewal(client));
+    await this.#place(client, channel, signal);
+    return channel;
+  }
+
+  async #place(client: ClientInfo, channel: DirectSessionChannel, signal: AbortSignal): Promise<void> {
     const deadline = this.#clock.monotonic() + this.#options.wait;
     let pause = RETRY_FIRST;
     for (;;) {
       for (const backend of this.#candidates(client.token)) {
-        const placed = await this.#tryOpen(backend, client, sink, signal);
-        if (placed !== undefined) return placed;
+        if (await this.#tryOpen(backend, client, channel, signal)) return;
         signal.throwIfAborted();
       }
       if (this.#clock.monotonic() + pause > deadline) throw new Error('no backend answered in time');
       await this.#sleep(pause, signal);
       pause = Math.min(RETRY_MOST, pause * 2);
     }
+  }
+
+  #renewal(client: ClientInfo): Renewal | undefined {
+    const records = this.#records;
+    if (records === undefined || client.token === '') return undefined;
+    let slot: Slot | undefined;
+    return {
+      namespace: this.#options.namespace,
+      connectWatch: this.#connectWatch,
+      clock: this.#clock,
+      metrics: this.#metrics,
+      wait: 2 * this.#options.wait,
+      forget: () => records.forget(client.token),
+      reopen: async (channel, signal) => {
+        slot = await this.#turn(signal);
+        await this.#place(client, channel, signal);
+      },
+      settled: () => slot?.release(),
+    };
+  }
+
+  #turn(signal: AbortSignal): Promise<Slot> {
+    return new Promise((resolve, reject) => {
+      const abort = (): void => {
+        this.#renewals.leave(granted);
+        reject(new Error('aborted'));
+      };
+      const granted = (slot: Slot): void => {
+        signal.removeEventListener('abort', abort);
+        resolve(slot);
+      };
+      signal.addEventListener('abort', abort, { once: true });
+      const slot = this.#renewals.take();
+      if (slot === undefined) this.#renewals.wait(granted);
+      else granted(slot);
+    });
   }
 
   /** The backend for a request of this token: the one that holds its session, else the one to begin with. */
@@ -105,27 +162,26 @@ export class BackendPool implements ChannelSource {
   async #tryOpen(
     backend: Backend,
     client: ClientInfo,
-    sink: SessionChannelSink,
+    channel: DirectSessionChannel,
     signal: AbortSignal,
-  ): Promise<SessionChannel | undefined> {
+  ): Promise<boolean> {
     const begun = this.#clock.monotonic();
     backend.sessions++;
     try {
       const timeout = AbortSignal.any([signal, AbortSignal.timeout(this.#options.connectTimeout)]);
-      const placed = new DirectSessionChannel(backend.upstream.url, sink, () => backend.sessions--);
-      const channel = await backend.upstream.open(client.request, placed, timeout);
-      placed.attach(channel);
+      const opened = await backend.upstream.open(client.request, channel, timeout);
+      channel.attach({ channel: opened, where: backend.upstream.url, release: () => backend.sessions-- });
       this.#metrics.upstreamConnect('ok', (this.#clock.monotonic() - begun) / 1000);
       this.#mark(backend, 'up', '');
-      backend.maxPayload = channel.maxPayload;
+      backend.maxPayload = opened.maxPayload;
       this.#remember(client.token, backend);
-      return placed;
+      return true;
     } catch (cause) {
       backend.sessions--;
-      if (signal.aborted) return undefined;
+      if (signal.aborted) return false;
       this.#metrics.upstreamConnect('failed', (this.#clock.monotonic() - begun) / 1000);
       this.#mark(backend, 'down', errorText(cause));
-      return undefined;
+      return false;
     }
   }
 
