@@ -11,8 +11,8 @@ from bridgehead.virtual_socket import VirtualSocket
 
 logger = logging.getLogger("bridgehead")
 
-# A link that is lost comes back, or its sessions end, within this.
-CONFIRM_SECONDS = 10.0
+# A link that is lost comes back, or its sessions end, within this; a handler holds its state no longer than 10 s.
+CONFIRM_SECONDS = 7.0
 _LOOK_SECONDS = 0.05
 
 _said = False
