@@ -217,6 +217,28 @@ async def test_a_client_that_leaves_after_its_last_event_has_it_run(running: Des
     await again.detach()
 
 
+async def test_a_tab_that_comes_back_while_the_app_still_takes_leave_of_it_keeps_its_token(link: Connection) -> None:
+    client = VirtualClient(link)
+    await client.attach()
+    await client.done(client.send("40/echo,", done=True))
+    await client.done(client.connect())
+    await client.run("reflex___state____state.hydrate")
+    await client.run("add")
+    await client.done(client.send('42/echo,["linger",1.0]', done=True))
+    client.put(sf.Detach("closed"))
+    await settle(0.2)
+    assert client.of(sf.Detached) == []
+    again = await VirtualClient(link, token=client.token).open()
+    assert again.events("new_token") == []
+    await again.run("add")
+    assert again.state()["count"] == 2
+    await until(lambda: client.of(sf.Detached), "DETACHED")
+    # The former session's end takes nothing from it.
+    await again.run("add")
+    assert again.state()["count"] == 3
+    await again.detach()
+
+
 async def test_a_client_that_leaves_while_it_is_attached(link: Connection) -> None:
     first = await VirtualClient(link).open()
     second = VirtualClient(link, token=first.token)

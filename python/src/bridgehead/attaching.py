@@ -32,7 +32,9 @@ async def attach(
             await sessions.end(holder, "takeover")
     elif token is not None and not request.force:
         owner = await sessions.tokens.owner(token)
-        if owner == "here" and (holder := sessions.holder(token)) is not None:
+        if owner == "here" and sessions.is_leaving(token):
+            takeover = True
+        elif owner == "here" and (holder := sessions.holder(token)) is not None:
             probed = await _probe(holder)
             if not probed.alive:
                 takeover, kept = True, probed.kept

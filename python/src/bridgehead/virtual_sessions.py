@@ -249,6 +249,11 @@ class VirtualSessions:
         """The virtual session that has this token."""
         return self._socket_of(self.tokens.sid_of(token))
 
+    def is_leaving(self, token: str) -> bool:
+        """Whether the virtual session that has this token is over, and the app still takes leave of it."""
+        socket = self._any_socket_of(self.tokens.sid_of(token))
+        return socket is not None and socket.closing
+
     def take_lost(self, sidecar: str, session_id: str) -> VirtualSocket | None:
         """The session that lost its link to this sidecar, for the next one."""
         found = self._lost.get(session_id)
@@ -308,9 +313,13 @@ class VirtualSessions:
 
     def _socket_of(self, sid: str | None) -> VirtualSocket | None:
         """The virtual session with this Socket.IO sid, unless it is about to end."""
+        socket = self._any_socket_of(sid)
+        return None if socket is None or socket.closing else socket
+
+    def _any_socket_of(self, sid: str | None) -> VirtualSocket | None:
         eio_sid = None if sid is None else self.sio.manager.eio_sid_from_sid(sid, self.event_namespace)
         socket = self.eio.sockets.get(eio_sid)
-        return socket if isinstance(socket, VirtualSocket) and not socket.closing else None
+        return socket if isinstance(socket, VirtualSocket) else None
 
 
 def _takes_over() -> bool:

@@ -133,7 +133,13 @@ class EchoNamespace(socketio.AsyncNamespace):
     async def on_close(self, sid):
         await app.sio.eio.disconnect(app.sio.manager.eio_sid_from_sid(sid, "/echo"))
 
+    async def on_linger(self, sid, seconds):
+        async with self.session(sid) as session:
+            session["lingers"] = seconds
+
     async def on_disconnect(self, sid, reason=None):
+        async with self.session(sid) as session:
+            await asyncio.sleep(session.get("lingers", 0))
         write("echo.disconnect", reason=reason)
 
 
