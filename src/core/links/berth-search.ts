@@ -15,6 +15,8 @@ export class BerthSearch {
   #timer: Timer | undefined;
   #forgetChange: (() => void) | undefined;
   #leaveLine: (() => void) | undefined;
+  #hurry: (() => void) | undefined;
+  #hurries = false;
 
   /** `onTurn` gets an open berth and a place to attach there. */
   constructor(workers: LinkedWorkers, clock: Clock, onTurn: (berth: Berth, slot: Slot) => void) {
@@ -37,15 +39,26 @@ export class BerthSearch {
   at(berth: Berth, otherwise: () => void): void {
     this.stop();
     const turn = (slot: Slot): void => {
-      this.#leaveLine = undefined;
-      if (berth.open) return this.#onTurn(berth, slot);
+      this.#leaveLine = this.#hurry = undefined;
+      if (berth.open) {
+        this.#hurries = false;
+        return this.#onTurn(berth, slot);
+      }
       slot.release();
       otherwise();
     };
     const slot = berth.attaches.take();
     if (slot !== undefined) return turn(slot);
     this.#leaveLine = () => berth.attaches.leave(turn);
+    this.#hurry = () => berth.attaches.hurry(turn);
     berth.attaches.wait(turn);
+    if (this.#hurries) this.#hurry();
+  }
+
+  /** Its user waits: from now on it stands before those whose users do not. */
+  hurry(): void {
+    this.#hurries = true;
+    this.#hurry?.();
   }
 
   /**
@@ -78,6 +91,6 @@ export class BerthSearch {
     this.#timer?.cancel();
     this.#forgetChange?.();
     this.#leaveLine?.();
-    this.#timer = this.#forgetChange = this.#leaveLine = undefined;
+    this.#timer = this.#forgetChange = this.#leaveLine = this.#hurry = undefined;
   }
 }

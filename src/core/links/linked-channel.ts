@@ -134,7 +134,10 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
   ready(): boolean {
     const attachment = this.#attachment;
     if (this.#state !== 'open' || attachment?.session === undefined) {
-      if (this.#isAway) this.#watchDeadline();
+      if (this.#isAway) {
+        this.#watchDeadline();
+        this.#search.hurry();
+      }
       return false;
     }
     if (attachment.session.blocked) return false;

@@ -29,6 +29,7 @@ export class Slots {
   #limit: number;
   #taken = 0;
   #takenBehind = 0;
+  readonly #first = new Set<(slot: Slot) => void>();
   readonly #line = new Set<(slot: Slot) => void>();
   /** With the time since when. */
   readonly #behindLine = new Map<(slot: Slot) => void, number>();
@@ -62,7 +63,7 @@ export class Slots {
 
   /** Whether there is a place that nobody waits for. */
   get free(): boolean {
-    return this.#line.size === 0 && this.#taken < this.#limit;
+    return this.#first.size === 0 && this.#line.size === 0 && this.#taken < this.#limit;
   }
 
   /** undefined: all are taken, or others are first. */
@@ -72,7 +73,12 @@ export class Slots {
 
   /** Stands in line; called with a place once, unless it leaves before. Standing twice keeps the first place. */
   wait(granted: (slot: Slot) => void): void {
-    this.#line.add(granted);
+    if (!this.#first.has(granted)) this.#line.add(granted);
+  }
+
+  /** From its place in line to before the line: somebody waits for it. */
+  hurry(granted: (slot: Slot) => void): void {
+    if (this.#line.delete(granted)) this.#first.add(granted);
   }
 
   /** Stands behind the line; called with a place once, which may be at once, unless it leaves before. */
@@ -82,6 +88,7 @@ export class Slots {
   }
 
   leave(granted: (slot: Slot) => void): void {
+    this.#first.delete(granted);
     this.#line.delete(granted);
     this.#behindLine.delete(granted);
   }
@@ -119,10 +126,12 @@ export class Slots {
   #admit(): void {
     const longest = this.#clock.monotonic() - PATIENCE;
     this.#admitBehind((since) => since <= longest);
-    for (const granted of this.#line) {
-      if (this.#taken >= this.#limit) return;
-      this.#line.delete(granted);
-      granted(this.#make(false));
+    for (const line of [this.#first, this.#line]) {
+      for (const granted of line) {
+        if (this.#taken >= this.#limit) return;
+        line.delete(granted);
+        granted(this.#make(false));
+      }
     }
     this.#admitBehind(() => this.#line.size === 0);
   }
