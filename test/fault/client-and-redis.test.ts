@@ -1,6 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { systemClock, type Clock } from '../../src/ports/clock.ts';
-import { startRedis } from '../../tools/services/index.ts';
 import { startComposed } from '../support/composed.ts';
 import { eventually } from '../support/eventually.ts';
 import { LedgerFleet } from '../support/ledger-fleet.ts';
@@ -56,10 +55,7 @@ describe('Redis', () => {
     tab = await Tab.open(fleet.first.url);
     await tab.shows([tab.send(), tab.send()]);
     await fleet.idle();
-    const { port, folder } = fleet.redis;
-    await fleet.redis.kill();
-    tab.send();
-    await startRedis({ port, folder, args: ['--appendonly', 'yes', '--appendfsync', 'always'] });
+    await fleet.restartRedis(() => tab.send());
     const works = async (): Promise<boolean> => {
       const id = tab.send();
       return tab.shows([id], 3_000).then(

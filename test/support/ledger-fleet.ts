@@ -14,6 +14,9 @@ import { handshake } from '../../tools/shop.ts';
 
 const SECRET = 'the-secret-of-the-ledger-and-of-nothing-else';
 
+/** What was written is there again after a restart. */
+const DURABLE = ['--appendonly', 'yes', '--appendfsync', 'always'];
+
 /** A line that the app wrote: a handler ran. */
 interface LedgerLine {
   readonly kind: 'ran' | 'begun' | 'tick' | 'tick.begun' | 'tick.ended';
@@ -34,7 +37,7 @@ export interface LedgerWorker {
 export class LedgerFleet {
   readonly python: PythonEnv;
   readonly folder: string;
-  readonly redis: Redis;
+  redis: Redis;
   readonly sidecars: BridgeheadProcess[] = [];
   readonly workers: LedgerWorker[] = [];
   #started = 0;
@@ -49,9 +52,16 @@ export class LedgerFleet {
   static async start(reflex: ReflexVersion = '0.10'): Promise<LedgerFleet> {
     const python = await pythonEnv({ reflex });
     const folder = await mkdtemp(join(tmpdir(), 'bridgehead-ledger-'));
-    // What was written is there again after a restart.
-    const redis = await startRedis({ folder: join(folder), args: ['--appendonly', 'yes', '--appendfsync', 'always'] });
+    const redis = await startRedis({ folder, args: DURABLE });
     return new LedgerFleet({ python, folder, redis });
+  }
+
+  /** Killed, `meanwhile`, and started again with what was in it. */
+  async restartRedis(meanwhile: () => void): Promise<void> {
+    const { port } = this.redis;
+    await this.redis.kill();
+    meanwhile();
+    this.redis = await startRedis({ port, folder: this.folder, args: DURABLE });
   }
 
   get secret(): string {
