@@ -52,11 +52,12 @@ export interface BackgroundHandler {
 export type Outcome = 'ended' | 'raised' | 'cancelled';
 
 /**
- * Why a virtual session is over: `detached` answers the sidecar's own wish; `closed`, `slow`, `failed` are the worker's. `lost`: the
+ * Why a virtual session is over: `detached` answers the sidecar's own wish, `unanswered` says that nothing did in time, so that nobody can tell
+ * what became of it; `closed`, `slow`, `failed` are the worker's. `lost`: the
  * link's stream was read to its end, so that what was not received has not run. `silent`: nobody can tell, which is also so after a TCP
  * reset: the kernel of a killed worker may have dropped its last receipts.
  */
-export type VirtualEnd = 'detached' | 'closed' | 'slow' | 'failed' | 'lost' | 'silent';
+export type VirtualEnd = 'detached' | 'unanswered' | 'closed' | 'slow' | 'failed' | 'lost' | 'silent';
 
 /** What a virtual session brings. No call comes after `ended`, which comes exactly once. */
 export interface VirtualSink {

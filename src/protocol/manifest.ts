@@ -1,4 +1,5 @@
 /** What a worker says of itself (docs/PROTOCOL.md, "Manifest"), read with suspicion and bounds. */
+import { MAX_FRAME } from './link.ts';
 import { isTier, type Tier } from './tier.ts';
 
 export interface ManifestState {
@@ -32,7 +33,7 @@ export interface Manifest {
   readonly capacity: number;
   /** Whether the worker takes virtual sessions (docs/PROTOCOL.md, "Sessions on a link"). */
   readonly sessions: boolean;
-  /** Largest text it takes, in code points. */
+  /** Largest text it takes and a link carries, in code points. */
   readonly maxPayload: number;
   /** The id under which Reflex's token records name it; null without Redis state. */
   readonly tokens: string | null;
@@ -61,6 +62,8 @@ const MAX_CHECKS = 100;
 const MAX_TEXT = 1_024;
 /** What Reflex announces by itself. */
 const DEFAULT_MAX_PAYLOAD = 1_000_000;
+/** Of more code points, at four bytes each, a CLIENT frame cannot hold a text. */
+const LONGEST_TEXT = Math.floor((MAX_FRAME - 10) / 4);
 
 function fail(path: string, expected: string): never {
   throw new ManifestError(`${path}: expected ${expected}`);
@@ -144,7 +147,7 @@ export function readManifest(value: unknown): Manifest {
     corsOrigins: asTexts(raw['corsOrigins'] ?? [], 'corsOrigins', 1_000),
     capacity: asNumber(raw['capacity'] ?? 0, 'capacity'),
     sessions: raw['sessions'] === true,
-    maxPayload: asPositive(raw['maxPayload'] ?? DEFAULT_MAX_PAYLOAD, 'maxPayload'),
+    maxPayload: Math.min(asPositive(raw['maxPayload'] ?? DEFAULT_MAX_PAYLOAD, 'maxPayload'), LONGEST_TEXT),
     tokens: orNull(raw['tokens'], 'tokens'),
     persistent: raw['persistent'] === true,
     auth: raw['auth'] === true,

@@ -336,7 +336,7 @@ describe.each(['TCP', 'a Unix socket'] as const)('virtual sessions over %s', (ki
       clock.advance(4_999);
       expect(sink.end).toBeUndefined();
       clock.advance(1);
-      expect([sink.end, sink.cancelled]).toEqual(['detached', []]);
+      expect([sink.end, sink.cancelled]).toEqual(['unanswered', []]);
       there.send('42["late"]');
       there.end('closed');
       await settled();

@@ -138,7 +138,7 @@ export class LinkSession implements VirtualSession {
 
   /** The worker did not answer in time. */
   expire(): void {
-    if (this.#attached) return this.#end('detached');
+    if (this.#attached) return this.#end('unanswered');
     this.detach('lost');
     this.#refuse('the worker did not answer in time');
   }

@@ -316,6 +316,8 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
         return this.#end('lost');
       case 'detached':
         return this.#departed(background, unrun);
+      case 'unanswered':
+        return this.#crashed(false);
       case 'lost':
       case 'silent':
         return this.#cut(end === 'lost');
@@ -440,7 +442,8 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
     const aftermath = this.#inFlight.takeAll(true, unrun);
     this.#present?.gone(true, unrun);
     this.#stale ||= aftermath.unsure > 0;
-    this.#moveOn('drained', aftermath, background);
+    if (this.#persists) this.#moveOn('drained', aftermath, background);
+    else this.#beginAnew(aftermath);
   }
 
   /** The link is gone. The worker may not be: it is given a moment to come back. */
@@ -483,9 +486,18 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
     // Handlers that ran may have changed the state without a word reaching the browser.
     const mayLack = !certain && this.#parts.clock.monotonic() - this.#passed < ARRIVED;
     this.#stale ||= mayLack || aftermath.unsure > 0 || background.length > 0;
-    if (attachment?.berth.worker.manifest.persistent !== false) return this.#moveOn('crashed', aftermath, background);
-    // The state is gone with its worker: only the client itself can begin anew.
-    if (aftermath.unsure > 0) this.#sink.interrupted(aftermath.unsure);
+    if (this.#persists) this.#moveOn('crashed', aftermath, background);
+    else this.#beginAnew(aftermath);
+  }
+
+  get #persists(): boolean {
+    return this.#attachment?.berth.worker.manifest.persistent !== false;
+  }
+
+  /** The state is gone with its worker: only the client itself can begin anew. */
+  #beginAnew({ again, unsure }: Aftermath): void {
+    const lost = unsure + again.filter(({ kind }) => kind === 'packet').length;
+    if (lost > 0) this.#sink.interrupted(lost);
     this.#end('lost');
   }
 

@@ -1,0 +1,16 @@
+import { describe, expect, it } from 'vitest';
+import { MAX_FRAME } from '../../../src/protocol/link.ts';
+import { encodeClient } from '../../../src/protocol/link-session.ts';
+import { readManifest } from '../../../src/protocol/manifest.ts';
+import { SESSIONS_MANIFEST } from '../../support/link-worker.ts';
+
+describe('the largest text of a worker', () => {
+  it('is its own, and never longer than a link can carry', () => {
+    expect(readManifest({ ...SESSIONS_MANIFEST, maxPayload: 2_000_000 }).maxPayload).toBe(2_000_000);
+    const { maxPayload } = readManifest({ ...SESSIONS_MANIFEST, maxPayload: 100_000_000 });
+    const frame = encodeClient(1, 1, '\u{1F600}'.repeat(maxPayload), false, true);
+    // Its length does not count the four bytes that say it.
+    expect(frame.length - 4).toBeLessThanOrEqual(MAX_FRAME);
+    expect(frame.length).toBeGreaterThan(MAX_FRAME - 8);
+  });
+});
