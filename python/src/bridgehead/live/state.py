@@ -10,6 +10,7 @@ import reflex as rx
 from asgiref.sync import sync_to_async
 
 from bridgehead.catalog import unwrapped
+from bridgehead.django.broken import close_broken
 from bridgehead.live import signals, subscribing
 from bridgehead.live.change import pk_of, tags_of
 from bridgehead.session_frames import MAX_PKS, MAX_SUBSCRIBED_TAGS, MAX_SUBSCRIPTION_ID, Subscribe
@@ -134,6 +135,7 @@ async def _read(state: Any) -> None:
     queryset = await _asked(state.live_queryset)
 
     def read(page: int) -> tuple[list[Any], bool]:
+        close_broken()
         found = list(_ordered(queryset)[page * limit : page * limit + limit + 1])
         return [state.live_row(obj) for obj in found[:limit]], len(found) > limit
 
