@@ -100,6 +100,20 @@ describe('a tab that comes again', () => {
     await second.untilClosed();
   });
 
+  it('finds its place again where there are as many sessions as may be, once', async () => {
+    const sidecar = await stage.sidecar({ limits: { sessions: 2 } });
+    await stage.worker(sidecar, 'one');
+    const first = await stage.enter(sidecar);
+    await stage.enter(sidecar, 'other');
+    first.raw.destroy();
+    await eventually(() => first.closed).toBeDefined();
+    await expect(stage.client(sidecar, 'stranger')).rejects.toThrow('503');
+    const opened = await stage.client(sidecar);
+    await expect(stage.client(sidecar)).rejects.toThrow('503');
+    await opened.connect();
+    expect(sidecar.running.operator.stats().sessions).toBe(2);
+  });
+
   it('no more leaves nothing behind, though its worker goes on talking', async () => {
     const clock = new ManualClock();
     const sidecar = await stage.sidecar({ sessionRetention: 2 }, { clock });

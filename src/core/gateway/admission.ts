@@ -2,7 +2,9 @@ import type { Clock } from '../../ports/clock.ts';
 import type { Logger } from '../../ports/logger.ts';
 import type { Metrics, RefusalReason } from '../../ports/metrics.ts';
 import type { Headers, RequestHead } from '../../ports/transport.ts';
+import type { ClientToken } from '../../protocol/brand.ts';
 import { ENGINE_IO_VERSION } from '../../protocol/engine-io.ts';
+import { clientToken } from '../http/query.ts';
 import { TokenBucket } from '../relay/token-bucket.ts';
 import type { OriginPolicy } from './origin-policy.ts';
 
@@ -18,6 +20,8 @@ export interface AdmissionState {
   readonly draining: boolean;
   readonly sessions: number;
   readonly maxSessions: number;
+  /** Whether the tab with this token comes back to a session that waits for it, and whose place it takes. */
+  isExpected(token: ClientToken): boolean;
   /** New sessions from one address in a second; 0 means no limit. */
   readonly handshakesPerSecond: number;
   readonly origins: OriginPolicy;
@@ -51,7 +55,7 @@ export class Admission {
       const message = `This server speaks Engine.IO 4 (socket.io-client 3 or later); the request asks for EIO=${printable(version)}.`;
       return this.#refuse(400, 'engine_version', message);
     }
-    return this.origin(head) ?? this.#capacity() ?? this.#rate(address);
+    return this.origin(head) ?? this.#capacity(clientToken(query)) ?? this.#rate(address);
   }
 
   /** For every request that a page may send across origins. */
@@ -67,11 +71,11 @@ export class Admission {
     return this.#refuse(403, 'origin', `The origin ${origin} may not connect to ${host}.`);
   }
 
-  #capacity(): Refusal | undefined {
-    const { draining, sessions, maxSessions } = this.#state();
+  #capacity(token: ClientToken): Refusal | undefined {
+    const { draining, sessions, maxSessions, isExpected } = this.#state();
     const headers = { 'retry-after': '1' };
     if (draining) return this.#refuse(503, 'draining', 'This server is shutting down; please connect again.', headers);
-    if (maxSessions === 0 || sessions < maxSessions) return undefined;
+    if (maxSessions === 0 || sessions < maxSessions || isExpected(token)) return undefined;
     this.#logSometimes(
       'sessions',
       { sessions, limit: maxSessions },

@@ -247,6 +247,7 @@ export class Gateway implements TransportHandler {
       draining: this.#draining,
       sessions: this.#registry.size,
       maxSessions: limits.sessions,
+      isExpected: (token) => this.#registry.isExpected(token),
       handshakesPerSecond: limits.handshakesPerSecond,
       origins: this.#knowledge.origins,
     };

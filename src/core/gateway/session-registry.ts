@@ -33,6 +33,11 @@ export class SessionRegistry {
     return all.slice(0, Math.max(0, all.indexOf(session))).toReversed();
   }
 
+  /** Whether the youngest session of this token waits for its client. */
+  isExpected(token: ClientToken): boolean {
+    return this.#ofToken.get(token)?.at(-1)?.isAway ?? false;
+  }
+
   /** The worker gave the session's tab another token. */
   rename(session: RelaySession, token: ClientToken): void {
     this.#removeToken(session);

@@ -117,6 +117,11 @@ export class RelaySession implements EngineSink, CountedSession, PushSession {
     };
   }
 
+  /** Its client is gone and may come back. */
+  get isAway(): boolean {
+    return this.#kept !== undefined;
+  }
+
   get token(): ClientToken {
     return this.#pipeline.token;
   }
