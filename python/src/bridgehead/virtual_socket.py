@@ -166,7 +166,7 @@ class VirtualSocket:
             self.host.end_soon(self, "failed")
             return
         self._queue(len(payload), session_frames.encode(self.channel, Server(payload, binary)))
-        if self.kept and isinstance(data, str) and data.startswith(f"40{self.host.event_namespace}"):
+        if self.kept and isinstance(data, str) and data.startswith(f"40{self.host.event_namespace},"):
             kept, self.kept = self.kept, ()
             for text in kept:
                 self.push(text)
