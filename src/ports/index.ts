@@ -5,6 +5,7 @@
 export * from './clock.ts';
 export * from './doctor.ts';
 export * from './logger.ts';
+export * from './live-metrics.ts';
 export * from './metrics.ts';
 export * from './operator.ts';
 export * from './tiers.ts';
