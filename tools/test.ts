@@ -30,11 +30,11 @@ const onePassed: Counts = { passed: 1, failed: 0, skipped: 0 };
 const parts: Readonly<Record<string, Part>> = {
   prepare: { about: 'services, Python environments, frontend', work: prepare },
   check: { about: 'types, lint, format, unused code', work: check },
-  unit: { about: 'unit and conformance tests', work: () => vitest('unit', 10) },
+  unit: { about: 'unit and conformance tests', work: () => vitest('unit', 15) },
   'python-check': { about: "the companion's types and style", work: pythonCheck },
   'python-0.9': { about: "the companion's tests on reflex 0.9", work: () => pytest('0.9') },
   'python-0.10': { about: "the companion's tests on reflex 0.10", work: () => pytest('0.10') },
-  real: { about: 'integration, browser and fault tests with real services', work: () => vitest('real', 25) },
+  real: { about: 'integration, browser and fault tests with real services', work: () => vitest('real', 45) },
 };
 
 const usage = `npm test [-- PART…]
@@ -70,7 +70,7 @@ async function prepare(): Promise<undefined> {
 }
 
 async function check(): Promise<Counts> {
-  await show('npm', ['run', '--silent', 'check'], 5);
+  await show('npm', ['run', '--silent', 'check'], 10);
   return onePassed;
 }
 
@@ -103,7 +103,7 @@ async function pytest(reflex: ReflexVersion): Promise<Counts> {
     show(
       python.python,
       ['-m', 'pytest', '-q', '-p', 'no:cacheprovider', `--junitxml=${file}`],
-      10,
+      25,
       join(checkout, 'python'),
     ),
   );
