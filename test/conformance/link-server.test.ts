@@ -6,6 +6,7 @@ import { linkServer } from '../../src/adapters/link/link-server.ts';
 import { Figures } from '../../src/adapters/metrics/figures.ts';
 import type { Invalidation } from '../../src/ports/auth.ts';
 import type { LinkServer, RulesMessage } from '../../src/ports/links.ts';
+import type { Change } from '../../src/protocol/change.ts';
 import { keyring } from '../../src/protocol/keys.ts';
 import {
   encodeControl,
@@ -46,7 +47,7 @@ describe.each(['TCP', 'a Unix socket'] as const)('a link over %s', (kind) => {
     invalidated: [] as Invalidation[],
     reported: [] as unknown[],
     published: [] as unknown[],
-    busTakes: true,
+    bus: (): Promise<boolean> => Promise.resolve(true),
   };
   const clients: LinkClient[] = [];
 
@@ -55,7 +56,8 @@ describe.each(['TCP', 'a Unix socket'] as const)('a link over %s', (kind) => {
     clock = new ManualClock();
     metrics = new Figures();
     lines.length = 0;
-    Object.assign(said, { workers: 0, sessions: [], invalidated: [], reported: [], published: [], busTakes: true });
+    Object.assign(said, { workers: 0, sessions: [], invalidated: [], reported: [], published: [] });
+    said.bus = () => Promise.resolve(true);
     const log = (fields: object, message: string): void => void lines.push(JSON.stringify({ fields, message }));
     server = linkServer(
       {
@@ -77,11 +79,11 @@ describe.each(['TCP', 'a Unix socket'] as const)('a link over %s', (kind) => {
       reported: (worker, report) => void said.reported.push([worker, report]),
       published: (changes) => {
         said.published.push(...changes);
-        return Promise.resolve(said.busTakes);
+        return said.bus();
       },
       missed: (gap) => {
         said.published.push(gap);
-        return Promise.resolve(said.busTakes);
+        return said.bus();
       },
     };
     address = await server.listen();
@@ -533,6 +535,74 @@ describe.each(['TCP', 'a Unix socket'] as const)('a link over %s', (kind) => {
       ]);
       expect(said.invalidated).toMatchObject([{ user: 'auth.user:7' }, { session: 'hash' }, { all: true }]);
       expect(said.invalidated).toHaveLength(3);
+    });
+
+    it('changes of workers to the bus, each answered, and passes over what is none', async () => {
+      const client = await link();
+      await eventually(() => server.workers).toHaveLength(1);
+      const change = { id: 'a', model: 'shop.product', action: 'updated', pk: 1, at: 5 };
+      client.send(LinkFrame.changes, { n: 1, changes: [change, { model: 'none' }, 7] });
+      client.send(LinkFrame.gap, { n: 2 });
+      client.send(LinkFrame.changes, { n: 3, changes: [] });
+      await client.until(LinkFrame.changed, 3);
+      expect(said.published).toEqual([change, { reason: 'reported' }]);
+      said.bus = () => Promise.resolve(false);
+      client.send(LinkFrame.changes, { n: 4, changes: [change] });
+      await client.until(LinkFrame.changed, 4);
+      expect(client.of(LinkFrame.changed).map(({ body }) => [body['n'], body['ok']])).toEqual([
+        [1, true],
+        [2, true],
+        [3, true],
+        [4, false],
+      ]);
+    });
+
+    it('at most 64 frames of changes for a bus that does not answer; further ones are to be sent again', async () => {
+      const client = await link();
+      await eventually(() => server.workers).toHaveLength(1);
+      const waiting: ((ok: boolean) => void)[] = [];
+      said.bus = () => new Promise((resolve) => waiting.push(resolve));
+      const change = { id: 'a', model: 'shop.product', action: 'updated', pk: 1, at: 5 };
+      for (let n = 1; n <= 65; n++) client.send(LinkFrame.changes, { n, changes: [change] });
+      expect((await client.until(LinkFrame.changed)).body).toEqual({ n: 65, ok: false });
+      expect(waiting).toHaveLength(64);
+      for (const answer of waiting) answer(true);
+      await client.until(LinkFrame.changed, 65);
+    });
+
+    it('to each worker the changes and gaps of what it watches, and one gap where it reads too slowly', async () => {
+      const [all, products, none] = [
+        await link(),
+        await link(SECRET, { ...MANIFEST, instance: 'b' }),
+        await link(SECRET, { ...MANIFEST, instance: 'c' }),
+      ];
+      await eventually(() => server.workers).toHaveLength(3);
+      all.send(LinkFrame.watch, { models: null });
+      products.send(LinkFrame.watch, { models: ['shop.Product'] });
+      for (const client of [all, products]) {
+        client.send(LinkFrame.ping, { t: 1 });
+        await client.until(LinkFrame.pong);
+      }
+      const change = (model: string, id = model): Change => ({ id, model, action: 'updated', pk: 1, at: 5 });
+      server.tell([change('shop.product'), change('shop.order')]);
+      server.tell([change('shop.order', 'second')]);
+      server.tellGap({ reason: 'reported', model: 'shop.order' });
+      server.tellGap({ reason: 'reconnect' });
+      await all.until(LinkFrame.gap, 2);
+      await products.until(LinkFrame.gap);
+      const told = (client: LinkClient): unknown[] =>
+        client.of(LinkFrame.changes).map(({ body }) => (body['changes'] as Change[]).map(({ id }) => id));
+      expect([told(all), told(products)]).toEqual([[['shop.product', 'shop.order'], ['second']], [['shop.product']]]);
+      expect(all.of(LinkFrame.gap).map(({ body }) => body)).toEqual([{ model: 'shop.order' }, {}]);
+      // It reads nothing any more, until more than the sockets hold has come together.
+      all.socket.pause();
+      const big = Array.from({ length: 1_000 }, (_, n) => change('shop.product', String(n).padStart(60, 'x')));
+      for (let n = 0; n < 200; n++) server.tell(big);
+      all.socket.resume();
+      await all.until(LinkFrame.gap, 3);
+      expect(all.of(LinkFrame.gap).at(-1)?.body).toEqual({});
+      expect(told(all).length).toBeLessThan(202);
+      expect([none.of(LinkFrame.changes), none.of(LinkFrame.gap)]).toEqual([[], []]);
     });
 
     it('what workers saw in shadow mode, and drops what is no report', async () => {

@@ -4,7 +4,7 @@ import { LinkFrame } from '../../src/protocol/link.ts';
 import { SESSION_WINDOW, type SessionMessage } from '../../src/protocol/link-session.ts';
 import { eventually } from '../support/eventually.ts';
 import { ATTACH, LinkStand, type Attached } from '../support/link-stand.ts';
-import type { LinkWorker } from '../support/link-worker.ts';
+import { LIVE_HANDLER, type LinkWorker } from '../support/link-worker.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { RecordingSink } from '../support/recording-sink.ts';
 import { loadVectors } from '../support/vectors.ts';
@@ -179,6 +179,17 @@ describe.each(['TCP', 'a Unix socket'] as const)('virtual sessions over %s', (ki
         ['b1', { name: 'root.tick', payload: { every: 1 } }],
         ['b2', { name: 'root.import', payload: null }],
         ['b1', 'ended'],
+      ]);
+    });
+
+    it('what a session wants to hear of', async () => {
+      const { sink, there } = await stand.attach(worker);
+      there.subscribe({ id: 'a', pks: [1, 'x'], tags: ['tenant:acme'] });
+      there.subscribe({ id: 'b' });
+      there.subscribe({ id: 'a' });
+      there.unsubscribe('b');
+      await eventually(() => [...sink.subscriptions]).toEqual([
+        ['a', { id: 'a', model: 'shop.product', pks: null, tags: null, handler: LIVE_HANDLER }],
       ]);
     });
 
