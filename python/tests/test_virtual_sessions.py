@@ -531,6 +531,25 @@ async def test_sessions_of_a_lost_link_end_after_5_seconds(running: Desk) -> Non
     await client.detach()
 
 
+async def test_a_session_that_is_lost_again_has_its_5_seconds_from_then_on(running: Desk) -> None:
+    link = await running.link()
+    client = await VirtualClient(link).open()
+    text = label()
+    await client.run("start", label=text)
+    await running.probe("tick.begun", label=text)
+    began = asyncio.get_running_loop().time()
+    # Taken up at once, lost again after 3 s, and taken up again when the time of the first loss is over.
+    for lost_after, taken_after in ((0, 0), (3, 5.5)):
+        await asyncio.sleep(max(0, began + lost_after - asyncio.get_running_loop().time()))
+        before = len(running.sidecar.connections)
+        link.cut()
+        link = await running.link(before)
+        await asyncio.sleep(max(0, began + taken_after - asyncio.get_running_loop().time()))
+        assert isinstance(await client.attach(link, resume=True), sf.Attached)
+    assert not running.probes("tick.ended", label=text)
+    await client.detach("move")
+
+
 async def test_a_sidecar_that_leaves_in_order_takes_its_sessions_along(running: Desk) -> None:
     link = await running.link()
     client = await VirtualClient(link).open()

@@ -152,19 +152,21 @@ class VirtualSessions:
         channels = self._links.pop(link)
         for task in channels.attaching.values():
             task.cancel()
-        sockets = list(channels.sockets.values())
-        for socket in sockets:
+        losses = [(link.sidecar, socket) for socket in channels.sockets.values()]
+        for loss in losses:
+            _, socket = loss
             socket.link = None
             socket.answer_probe(Probed(alive=False))
             if not in_order:
-                self._lost[socket.session_id] = (link.sidecar, socket)
+                self._lost[socket.session_id] = loss
         self._changed.set()
-        if sockets:
-            self.run(self._end_all(sockets) if in_order else self._expire(sockets))
+        if losses:
+            self.run(self._end_all([socket for _, socket in losses]) if in_order else self._expire(losses))
 
-    async def _expire(self, sockets: Sequence[VirtualSocket]) -> None:
+    async def _expire(self, losses: Sequence[tuple[str, VirtualSocket]]) -> None:
         await self._clock.sleep(RESUME_SECONDS)
-        expired = [socket for socket in sockets if socket.link is None and not socket.closing]
+        # One that was taken up and lost again meanwhile has its time from then on.
+        expired = [socket for loss in losses if self._lost.get((socket := loss[1]).session_id) is loss]
         for _ in expired:
             counters.add("session.expired")
         await self._end_all(expired, "move")
