@@ -1,5 +1,5 @@
 import { MAX_LIVE_ROWS } from '../../protocol/link-live.ts';
-import { merged, rowBytes, rowKey, type Row } from './row.ts';
+import { merged, rowBytes, type Row } from './row.ts';
 
 /** Bytes that all batches together may hold; whoever comes on top reads its list anew instead. */
 export class LiveBudget {
@@ -51,15 +51,15 @@ export class LiveBatch {
     return this.#reloadAt !== undefined;
   }
 
-  add(row: Row): void {
+  /** `key`: the row's, made once for everybody. */
+  add(row: Row, key: string): void {
     if (this.reloads) return;
-    const key = rowKey(row);
     const before = this.#rows?.get(key);
     if (before !== undefined) {
       this.#rows?.set(key, merged(before, row));
       return;
     }
-    const bytes = rowBytes(row);
+    const bytes = rowBytes(key);
     if ((this.#rows?.size ?? 0) >= MAX_LIVE_ROWS || !this.#budget.fits(bytes)) return this.reload(row.at);
     this.#rows ??= new Map();
     this.#rows.set(key, row);

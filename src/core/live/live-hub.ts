@@ -4,7 +4,7 @@ import type { LiveMetrics } from '../../ports/live-metrics.ts';
 import type { Change, Gap } from '../../protocol/change.ts';
 import { LiveBudget } from './live-batch.ts';
 import { LiveSession, type LiveParts, type LiveSubscription } from './live-session.ts';
-import type { Row } from './row.ts';
+import { rowKey, type Row } from './row.ts';
 import { RowWindows } from './row-windows.ts';
 import { SubscriptionIndex } from './subscription-index.ts';
 
@@ -70,8 +70,9 @@ export class LiveHub implements ChangeSubscriber {
   #fanOut(rows: readonly Row[]): void {
     const touched = new Set<LiveSession>();
     for (const row of rows) {
+      const key = rowKey(row);
       this.#parts.index.match(row, (entry) => {
-        entry.row(row);
+        entry.row(row, key);
         touched.add(entry.session);
       });
     }

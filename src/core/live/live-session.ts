@@ -33,8 +33,8 @@ export class LiveSubscription implements Indexed {
     this.batch = new LiveBatch(budget);
   }
 
-  row(row: Row): void {
-    this.batch.add(row);
+  row(row: Row, key: string): void {
+    this.batch.add(row, key);
     this.session.pending.add(this);
   }
 

@@ -13,9 +13,9 @@ export function rowKey({ model, pk }: Pick<Row, 'model' | 'pk'>): string {
   return `${model} ${pk}`;
 }
 
-/** Bytes that a row takes while it waits, about. */
-export function rowBytes({ model, pk }: Row): number {
-  return OVERHEAD + 2 * (model.length + String(pk).length);
+/** Bytes that a row with this key takes while it waits, about. */
+export function rowBytes(key: string): number {
+  return OVERHEAD + 2 * key.length;
 }
 
 /** Two changes of one row as one. It is as old as the first of them: whoever measures, measures the longest wait. */
