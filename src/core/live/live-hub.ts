@@ -72,6 +72,8 @@ export class LiveHub implements ChangeSubscriber {
     for (const row of rows) {
       const key = rowKey(row);
       this.#parts.index.match(row, (entry) => {
+        // It waits already, and a row more or less is nothing to it.
+        if (entry.batch.reloads) return;
         entry.row(row, key);
         touched.add(entry.session);
       });
