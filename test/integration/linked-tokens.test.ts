@@ -29,10 +29,13 @@ describe('a tab that got a token of its own', () => {
     await second.until(() => second.messages.some((text) => text.includes('fresh')), 'new_token');
     from.cut();
     await to.session(2);
-    expect(to.sessions.map((session) => [tokenOf(session), session.request.takeover]).toSorted()).toEqual([
-      ['fresh', true],
-      ['tab', true],
-    ]);
+    const taken = to.sessions.map((session) => [tokenOf(session), session.request.takeover] as const);
+    expect(new Map(taken)).toEqual(
+      new Map([
+        ['fresh', true],
+        ['tab', true],
+      ]),
+    );
     expect([first.closed, second.closed]).toEqual([undefined, undefined]);
   });
 });

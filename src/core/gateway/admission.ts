@@ -21,7 +21,7 @@ export interface AdmissionState {
   readonly sessions: number;
   readonly maxSessions: number;
   /** Whether the tab with this token comes back to a session that waits for it, and whose place it takes. */
-  isExpected(token: ClientToken): boolean;
+  readonly isExpected: (token: ClientToken) => boolean;
   /** New sessions from one address in a second; 0 means no limit. */
   readonly handshakesPerSecond: number;
   readonly origins: OriginPolicy;
