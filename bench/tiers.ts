@@ -35,8 +35,12 @@ type Tier = keyof typeof HANDLERS;
 const TIERS: readonly Tier[] = ['none', 'auth_only', 'full'];
 const WANTED: Record<Tier, number> = { none: 4, auth_only: 2.3, full: 2 };
 
+/** `bridgehead_oplock`: with REFLEX_OPLOCK_ENABLED, which pays where a token stays with its worker. A figure without a target. */
+const VARIANTS = ['alone', 'fast_auth', 'bridgehead', 'bridgehead_oplock'] as const;
+type VariantName = (typeof VARIANTS)[number];
+
 interface Variant {
-  readonly name: 'alone' | 'fast_auth' | 'bridgehead';
+  readonly name: VariantName;
   readonly url: string;
   readonly clients: Socket[];
   readonly rates: Record<Tier, number[]>;
@@ -99,24 +103,31 @@ async function startVariants(
   { secret, ...services }: Services,
   { say }: BenchOptions,
 ): Promise<Variant[]> {
-  say('starting three workers');
+  say('starting four workers');
   const alone = await stack.keep(startShop({ ...services, prepare: false, env: { SHOP_PLAIN: '1' } }));
   const fast = await stack.keep(
     startShop({ ...services, prepare: false, env: { SHOP_PLAIN: '1', SHOP_FAST_AUTH: '1' } }),
   );
-  const env = { BRIDGEHEAD_SECRET: secret };
-  const [port = 0] = await freePorts(1);
-  const settings = { backends: [`http://127.0.0.1:${port}`], redis: { url: services.redisUrl } };
-  const sidecar = await stack.keep(startBridgehead({ settings, env }));
-  await stack.keep(
-    startShop({ ...services, port, prepare: false, env: { ...env, BRIDGEHEAD_LINK_URL: sidecar.linkUrl } }),
-  );
-  await waitUntil(() => isLinked(sidecar.adminUrl), { what: 'the worker to link' });
-  const urls = { alone: alone.url, fast_auth: fast.url, bridgehead: sidecar.url } as const;
+  const linked = async (name: string, more: Readonly<Record<string, string>>): Promise<string> => {
+    const env = { BRIDGEHEAD_SECRET: secret };
+    const [port = 0] = await freePorts(1);
+    const settings = { name, backends: [`http://127.0.0.1:${port}`], redis: { url: services.redisUrl } };
+    const sidecar = await stack.keep(startBridgehead({ settings, env }));
+    const own = { ...env, ...more, BRIDGEHEAD_NAME: name, BRIDGEHEAD_LINK_URL: sidecar.linkUrl };
+    await stack.keep(startShop({ ...services, port, prepare: false, env: own }));
+    await waitUntil(() => isLinked(sidecar.adminUrl), { what: 'the worker to link' });
+    return sidecar.url;
+  };
+  const urls: Record<VariantName, string> = {
+    alone: alone.url,
+    fast_auth: fast.url,
+    bridgehead: await linked('bench', {}),
+    bridgehead_oplock: await linked('bench-oplock', { REFLEX_OPLOCK_ENABLED: 'true' }),
+  };
   const cookie = await djangoCookie(alone.url, 'admin', 'admin-pass');
   say('connecting');
   return Promise.all(
-    (['alone', 'fast_auth', 'bridgehead'] as const).map(async (name): Promise<Variant> => {
+    VARIANTS.map(async (name): Promise<Variant> => {
       const connecting = Array.from({ length: CLIENTS }, (_, index) => connect(urls[name], `${name}-${index}`, cookie));
       return {
         name,
