@@ -417,8 +417,8 @@ describe.each(['TCP', 'a Unix socket'] as const)('virtual sessions over %s', (ki
       expect(sink.frames).toHaveLength(5);
     });
 
-    const reset = kind === 'TCP' ? 'silent' : 'lost';
-    it(`${reset} with a worker that was killed and had something unread`, async () => {
+    const ends = kind === 'TCP' ? ['silent', 'lost'] : ['lost'];
+    it(`${ends.join(' or ')} with a worker that was killed and had something unread: lost only with all it had sent`, async () => {
       const { sink, session, there } = await stand.attach(worker);
       const { socket } = worker.client;
       const before = socket.bytesRead;
@@ -428,9 +428,10 @@ describe.each(['TCP', 'a Unix socket'] as const)('virtual sessions over %s', (ki
       for (let serial = 0; serial < 20; serial++) there.send(text(1_000));
       socket.destroy();
       session.send(2, text(1_000), false, false);
-      await eventually(() => sink.end).toBe(reset);
-      // Over TCP the worker's kernel may have dropped some of them: nobody can tell.
-      if (reset === 'lost') expect(sink.frames).toHaveLength(20);
+      await eventually(() => sink.end).toBeDefined();
+      expect(ends).toContain(sink.end);
+      // Over TCP a reset may have dropped some of them, and is silent; where nothing was unread after all there is none.
+      if (sink.end === 'lost') expect(sink.frames).toHaveLength(20);
     });
 
     it('lost with a worker that says GOAWAY, which gets nothing new', async () => {

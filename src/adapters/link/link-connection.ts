@@ -36,6 +36,7 @@ const MAX_SLOW = 15_000;
 /** How long a connection stays that was told to end. Milliseconds. */
 const LINGER = 1_000;
 const RESET = 'ECONNRESET';
+const probe = encodeControl(LinkFrame.ping, { t: 0 });
 
 /** Frames over one socket: one write a turn of the loop, heartbeat, and a true word about how it ended. */
 export class LinkConnection {
@@ -64,7 +65,11 @@ export class LinkConnection {
     // A process that is killed with something unread resets its connection. Over TCP its kernel then drops what it has not sent yet,
     // receipts too; over a Unix socket everything that was written is there to be read. Who is told of the reset by a
     // write reads the end of the stream like any other.
-    socket.on('end', () => this.#finish(isReset && !isLocal ? 'silent' : 'lost'));
+    socket.on('end', () => {
+      // libuv tells a reset that follows the last bytes as an end. The socket still has the error, and a write gets it.
+      if (!isLocal && !socket.destroyed) socket._write(probe, 'buffer' as BufferEncoding, () => undefined);
+      this.#finish(isReset && !isLocal ? 'silent' : 'lost');
+    });
     socket.on('error', (cause) => {
       const code = codeOf(cause);
       if (this.#phase === 'open') this.#reason = code ?? cause.message;
