@@ -38,6 +38,23 @@ export function encodeWebSocketFrame(opcode: number, payload: string | Buffer, m
   return frame;
 }
 
+/** What is larger is not worth keeping. Bytes. */
+const MAX_KEPT = 64 * 1024;
+let lastPayload: Buffer | undefined;
+let lastOpcode = -1;
+let lastFrame: Buffer | undefined;
+
+/** A server's frame. What goes to many one after the other is framed once: neither the payload nor the frame MUST be changed later. */
+export function encodeServerFrame(opcode: number, payload: string | Buffer): Buffer {
+  if (typeof payload === 'string' || payload.length > MAX_KEPT) return encodeWebSocketFrame(opcode, payload, false);
+  if (payload !== lastPayload || opcode !== lastOpcode || lastFrame === undefined) {
+    lastFrame = encodeWebSocketFrame(opcode, payload, false);
+    lastPayload = payload;
+    lastOpcode = opcode;
+  }
+  return lastFrame;
+}
+
 function maskPayload(frame: Buffer, start: number, size: number): void {
   if (keyOffset === keys.length) {
     randomFillSync(keys);

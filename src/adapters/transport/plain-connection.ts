@@ -5,7 +5,7 @@ import type { SendResult, WebSocketConnection, WebSocketSink } from '../../ports
 import { CloseCode } from '../../protocol/close-code.ts';
 import { FrameReader, WebSocketProtocolError } from '../shared/frame-reader.ts';
 import { SocketWriter } from '../shared/socket-writer.ts';
-import { encodeWebSocketFrame, MAX_UNREAD_PONGS, Opcode } from '../shared/websocket-frame.ts';
+import { encodeServerFrame, encodeWebSocketFrame, MAX_UNREAD_PONGS, Opcode } from '../shared/websocket-frame.ts';
 
 const ACCEPT_GUID = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11';
 const INVALID_TEXT = 1007;
@@ -61,7 +61,7 @@ export class PlainConnection implements WebSocketConnection {
 
   send(data: string | Buffer, binary: boolean): SendResult {
     if (this.#over || this.#closeSent) return 'dropped';
-    this.#writer.write(encodeWebSocketFrame(binary ? Opcode.binary : Opcode.text, data, false));
+    this.#writer.write(encodeServerFrame(binary ? Opcode.binary : Opcode.text, data));
     return 'queued';
   }
 

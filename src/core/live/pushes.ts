@@ -7,6 +7,7 @@ import type { Push, PushTarget } from '../../protocol/push.ts';
 import { redirectUpdate, scriptUpdate, toastUpdate } from '../../protocol/reflex-update.ts';
 import { compileGlob } from '../tiers/glob.ts';
 import { Lookups } from './lookups.ts';
+import { Rounds } from './rounds.ts';
 
 /** A session as pushes see it. */
 export interface PushSession {
@@ -49,48 +50,36 @@ export interface PushParts {
 
 type Deliver = (session: PushSession) => PushDelivery;
 
-/** Pushes that wait while others are brought to many sessions. */
-const MAX_QUEUE = 10_000;
-/** Sessions in one go: then everybody else has a turn. */
-const CHUNK = 500;
+/** Pushes that wait while others are brought to many sessions, and how large they may be together. */
+const MAX_WAITING = 10_000;
+const MAX_BYTES = 64 * 1024 * 1024;
 
-/** Brings what comes over the bus to the sessions of this process, one push after the other. */
+/** Brings what comes over the bus to the sessions of this process. A session gets pushes in the order in which they came. */
 export class Pushes {
   readonly #parts: PushParts;
   readonly #lookups: Lookups;
+  readonly #rounds: Rounds<PushSession>;
   readonly #said = new Set<string>();
-  #queue: Push[] = [];
-  #isRunning = false;
 
   constructor(parts: PushParts) {
     this.#parts = parts;
     this.#lookups = new Lookups(parts.clock);
+    this.#rounds = new Rounds(() => parts.sessions.all());
   }
 
   push(push: Push): void {
-    if (this.#queue.length >= MAX_QUEUE) {
+    if (this.#rounds.waiting >= MAX_WAITING || this.#rounds.bytes >= MAX_BYTES) {
       this.#parts.metrics.pushDelivered('full', 1);
       return this.#say('pushes come faster than they can be brought to the sessions: some are dropped');
     }
-    this.#queue.push(push);
-    if (!this.#isRunning) void this.#run();
+    this.#deliver(push);
   }
 
-  async #run(): Promise<void> {
-    this.#isRunning = true;
-    // In batches: shifting a long queue would cost more than the pushes.
-    for (let batch = this.#queue; batch.length > 0; batch = this.#queue) {
-      this.#queue = [];
-      for (const push of batch) await this.#deliver(push);
-    }
-    this.#isRunning = false;
-  }
-
-  async #deliver({ id, to, what }: Push): Promise<void> {
+  #deliver({ id, to, what }: Push): void {
     const { namespace, rules, fullName } = this.#parts;
-    const tell = (packet: string): Promise<void> => {
+    const tell = (packet: string): void => {
       const frame = Buffer.from(`4${packet}`);
-      return this.#each(to, (session) => session.tell(frame));
+      this.#each(to, (session) => session.tell(frame), frame.length);
     };
     switch (what.kind) {
       case 'toast':
@@ -108,7 +97,7 @@ export class Pushes {
           this.#parts.metrics.pushDelivered('unknown', 1);
           return this.#say('a handler was pushed that no linked worker has');
         }
-        return this.#each(to, (session) => session.run({ name: full, payload }));
+        return this.#each(to, (session) => session.run({ name: full, payload }), JSON.stringify(payload).length);
       }
     }
   }
@@ -125,13 +114,13 @@ export class Pushes {
     this.#parts.logger.warn({}, `${message} (said once)`);
   }
 
-  async #each(to: PushTarget, deliver: Deliver): Promise<void> {
+  #each(to: PushTarget, deliver: Deliver, bytes: number): void {
     const { sessions, metrics } = this.#parts;
     const visit = this.#visitor(to, (session) => metrics.pushDelivered(deliver(session), 1));
-    let count = 0;
-    for (const session of to.kind === 'session' ? sessions.named(to.id) : sessions.all()) {
+    if (to.kind !== 'session') return this.#rounds.add(visit, bytes);
+    for (const session of sessions.named(to.id)) {
+      this.#rounds.reach(session);
       visit(session);
-      if (++count % CHUNK === 0) await new Promise((resolve) => setImmediate(resolve));
     }
   }
 

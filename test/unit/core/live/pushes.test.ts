@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { Figures } from '../../../../src/adapters/metrics/figures.ts';
 import { Pushes, type PushRules, type PushSession } from '../../../../src/core/live/pushes.ts';
 import type { AuthAnswer, AuthResult } from '../../../../src/ports/auth.ts';
@@ -215,12 +215,26 @@ describe('a push', () => {
   });
 
   it('is dropped and counted where they come faster than anybody could bring them', async () => {
-    const tabs = { a: new Tab() };
+    const tabs = Object.fromEntries(Array.from({ length: 130 }, (_, n) => [`tab${n}`, new Tab()]));
+    const told = Object.values(tabs).map((tab) => vi.spyOn(tab, 'tell').mockReturnValue('sent'));
     const { push, metrics, lines } = make(tabs);
-    for (let n = 0; n < 10_005; n++) push({ kind: 'session', id: 'a' });
-    expect(metrics.pushDeliveries.count('full')).toBeGreaterThan(0);
-    expect(lines).toHaveLength(1);
+    for (let n = 0; n < 10_005; n++) push({ kind: 'all' });
     const dropped = metrics.pushDeliveries.count('full');
-    await eventually(() => tabs.a.frames.length).toBe(10_005 - dropped);
+    expect(dropped).toBe(5);
+    expect(lines).toHaveLength(1);
+    await eventually(() => metrics.pushDeliveries.count('sent')).toBe(130 * 10_000);
+    for (const { mock } of told) expect(mock.calls).toHaveLength(10_000);
+  });
+
+  it('comes to a session it names behind those that came before it', async () => {
+    const tabs = Object.fromEntries(Array.from({ length: 200 }, (_, n) => [`tab${n}`, new Tab()]));
+    const { push } = make(tabs);
+    push({ kind: 'all' }, { ...TOAST, text: 'first' });
+    expect(tabs['tab199']?.frames).toEqual([]);
+    push({ kind: 'session', id: 'tab199' }, { ...TOAST, text: 'second' });
+    const texts = (): unknown => tabs['tab199']?.frames.map((frame) => /first|second/.exec(frame)?.[0]);
+    expect(texts()).toEqual(['first', 'second']);
+    await eventually(() => tabs['tab150']?.frames.length).toBe(1);
+    expect(texts()).toEqual(['first', 'second']);
   });
 });
