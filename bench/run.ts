@@ -13,6 +13,7 @@ const BENCHES: Readonly<Record<string, () => Promise<Bench>>> = {
   tiers: async () => (await import('./tiers.ts')).tiers,
   restart: async () => (await import('./restart.ts')).restart,
   storm: async () => (await import('./storm.ts')).storm,
+  fanout: async () => (await import('./fanout.ts')).fanout,
   startup: async () => (await import('./startup.ts')).startup,
 };
 

@@ -25,7 +25,7 @@ export interface FanPeer {
 interface Post {
   readonly url: string;
   readonly headers?: Readonly<Record<string, string>>;
-  body(text: string): string;
+  readonly body: (text: string) => string;
 }
 
 const TEN_MINUTES = 10 * 60_000;

@@ -1,24 +1,27 @@
 /** The parent's side of the fan-out clients (`fan-client.ts`): a process that holds many subscribed connections. */
-import { fork, type ChildProcess } from 'node:child_process';
+import { Child } from './child.ts';
 import type { DialectName } from './fan-dialects.ts';
 
 export type FanCommand =
   | { kind: 'open'; port: number; dialect: DialectName; clients: number }
   | { kind: 'listen' }
+  | { kind: 'count' }
   | { kind: 'report' }
   | { kind: 'close' };
 
 export type FanReply =
   | { kind: 'done' }
-  | { kind: 'report'; received: number; p50: number; p99: number; worst: number }
-  | { kind: 'failed'; message: string };
+  | { kind: 'failed'; message: string }
+  | { kind: 'count'; received: number }
+  | { kind: 'report'; received: number; p50: number; p99: number; cut: number };
 
 /** What the clients got since `listen`. Times in milliseconds from publishing to reading. */
 export interface Received {
   readonly received: number;
   readonly p50: number;
   readonly p99: number;
-  readonly worst: number;
+  /** Connections that the server closed. */
+  readonly cut: number;
 }
 
 const ANSWER_WITHIN_MS = 120_000;
@@ -37,55 +40,31 @@ export function stamp(): string {
 }
 
 export class Fan {
-  readonly #child: ChildProcess;
-
-  constructor() {
-    this.#child = fork(new URL('./fan-client.ts', import.meta.url), { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
-  }
+  readonly #child = new Child<FanCommand, FanReply>(new URL('./fan-client.ts', import.meta.url), 'fan-out clients');
 
   /** Opens and subscribes. */
   async open(port: number, dialect: DialectName, clients: number): Promise<void> {
-    await this.#ask({ kind: 'open', port, dialect, clients });
+    await this.#child.ask({ kind: 'open', port, dialect, clients }, 'done', ANSWER_WITHIN_MS);
   }
 
   /** Counts from now on. */
   async listen(): Promise<void> {
-    await this.#ask({ kind: 'listen' });
+    await this.#child.ask({ kind: 'listen' }, 'done', ANSWER_WITHIN_MS);
+  }
+
+  async received(): Promise<number> {
+    return (await this.#child.ask({ kind: 'count' }, 'count', ANSWER_WITHIN_MS)).received;
   }
 
   async report(): Promise<Received> {
-    const reply = await this.#ask({ kind: 'report' });
-    if (reply.kind !== 'report') throw new Error(`the fan-out clients answered ${reply.kind}`);
-    return reply;
+    return this.#child.ask({ kind: 'report' }, 'report', ANSWER_WITHIN_MS);
   }
 
   async close(): Promise<void> {
-    await this.#ask({ kind: 'close' });
+    await this.#child.ask({ kind: 'close' }, 'done', ANSWER_WITHIN_MS);
   }
 
   stop(): void {
-    if (this.#child.connected) this.#child.disconnect();
-  }
-
-  #ask(command: FanCommand): Promise<FanReply> {
-    return new Promise((resolve, reject) => {
-      const done = (): void => {
-        clearTimeout(timer);
-        this.#child.off('message', onMessage).off('exit', onExit);
-      };
-      const fail = (message: string): void => {
-        done();
-        reject(new Error(`fan-out clients: ${message}`));
-      };
-      const onMessage = (reply: FanReply): void => {
-        if (reply.kind === 'failed') return fail(reply.message);
-        done();
-        resolve(reply);
-      };
-      const onExit = (): void => fail('exited');
-      const timer = setTimeout(() => fail(`no answer to ${command.kind}`), ANSWER_WITHIN_MS);
-      this.#child.on('message', onMessage).on('exit', onExit);
-      this.#child.send(command);
-    });
+    this.#child.stop();
   }
 }

@@ -2,16 +2,14 @@
  * The load client: raw sockets, frames encoded once, one receive buffer for all connections. It is a process of its own,
  * driven by messages from its parent (see `load.ts`), so that its code is warm before anything is measured.
  */
-import { randomBytes } from 'node:crypto';
-import { connect, type Socket } from 'node:net';
-import { byteAt, encodeFrame, FrameReader, Opcode } from './frames.ts';
+import type { Socket } from 'node:net';
+import { byteAt, encodeFrame, Opcode } from './frames.ts';
+import { mask, rawSocket } from './raw-socket.ts';
 import { percentile } from './statistics.ts';
 import { EVENT_NAMES, eventPacket } from './reflex-text.ts';
 import type { ClientCommand, ClientReply } from './load.ts';
 
 const [ZERO, TWO, THREE, FOUR] = [0x30, 0x32, 0x33, 0x34];
-const received = Buffer.alloc(256 * 1024);
-const mask = Buffer.from([0x5a, 0x17, 0xc3, 0x81]);
 const events = EVENT_NAMES.map((name, index) => encodeFrame(Opcode.text, eventPacket(name, index), mask));
 const connectPacket = encodeFrame(Opcode.text, '40/_event,', mask);
 const pong = encodeFrame(Opcode.text, '3', mask);
@@ -23,55 +21,37 @@ let closing = false;
 /** Round trips in milliseconds; only kept for a single client, where taking the time does not cost throughput. */
 let roundTrips: number[] | null = null;
 
-function open(port: number, path: string, localAddress: string, token: string): Promise<Socket> {
+function open(port: number, path: string, serial: number, token: string): Promise<Socket> {
   return new Promise((resolve, reject) => {
-    let head = '';
-    let upgraded = false;
     let turn = 0;
     let sentAt = 0;
-    const reader = new FrameReader((opcode, buffer, start, _end, masked) => {
-      if (opcode === Opcode.close) socket.destroy();
-      if (opcode !== Opcode.text) return;
-      const first = byteAt(buffer, start, masked, 0);
-      if (first === FOUR) {
-        if (byteAt(buffer, start, masked, 1) === TWO) {
-          answered += 1;
-          if (roundTrips !== null) roundTrips.push(performance.now() - sentAt);
-          if (running) send();
-        } else if (byteAt(buffer, start, masked, 1) === ZERO) resolve(socket);
-        else reject(new Error('the namespace was refused'));
-      } else if (first === ZERO) socket.write(connectPacket);
-      else if (first === TWO) socket.write(pong);
-      else if (first !== THREE) reject(new Error(`unexpected packet type ${String.fromCharCode(first)}`));
+    const socket = rawSocket({
+      port,
+      path: `${path}?token=${token}&EIO=4&transport=websocket`,
+      protocol: '0.10.1',
+      serial,
+      headers: `Cookie: sessionid=${token}\r\n`,
+      onFrame: (opcode, buffer, start, _end, masked) => {
+        if (opcode !== Opcode.text) return;
+        const first = byteAt(buffer, start, masked, 0);
+        if (first === FOUR) {
+          if (byteAt(buffer, start, masked, 1) === TWO) {
+            answered += 1;
+            if (roundTrips !== null) roundTrips.push(performance.now() - sentAt);
+            if (running) send();
+          } else if (byteAt(buffer, start, masked, 1) === ZERO) resolve(socket);
+          else reject(new Error('the namespace was refused'));
+        } else if (first === ZERO) socket.write(connectPacket);
+        else if (first === TWO) socket.write(pong);
+        else if (first !== THREE) reject(new Error(`unexpected packet type ${String.fromCharCode(first)}`));
+      },
+      onRefused: (text) => reject(new Error(`not upgraded: ${text}`)),
     });
-    const onBytes = (length: number): boolean => {
-      if (upgraded) {
-        reader.push(received, length);
-        return true;
-      }
-      head += received.toString('latin1', 0, length);
-      const end = head.indexOf('\r\n\r\n');
-      if (end < 0) return true;
-      if (!head.startsWith('HTTP/1.1 101')) reject(new Error(`not upgraded: ${head.slice(0, 200)}`));
-      upgraded = true;
-      const rest = Buffer.from(head.slice(end + 4), 'latin1');
-      if (rest.length > 0) reader.push(rest, rest.length);
-      return true;
-    };
-    const socket = connect({ port, host: '127.0.0.1', localAddress, onread: { buffer: received, callback: onBytes } });
     const send = (): void => {
       if (roundTrips !== null) sentAt = performance.now();
       socket.write(events[turn++ & 3] as Buffer);
     };
     starters.set(socket, send);
-    socket.setNoDelay(true);
-    socket.on('connect', () => {
-      socket.write(
-        `GET ${path}?token=${token}&EIO=4&transport=websocket HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\n` +
-          `Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: 0.10.1\r\n` +
-          `Sec-WebSocket-Key: ${randomBytes(16).toString('base64')}\r\nCookie: sessionid=${token}\r\n\r\n`,
-      );
-    });
     socket.on('error', reject);
     socket.on('close', () => {
       reject(new Error('closed before CONNECT was acknowledged'));
@@ -93,8 +73,7 @@ async function openAll(command: Extract<ClientCommand, { kind: 'open' }>): Promi
     const batch = Math.min(atOnce, clients - sockets.length);
     const opening = Array.from({ length: batch }, (_, i) => {
       const serial = sockets.length + i;
-      // Further source addresses keep ten thousand connections clear of the ephemeral port range.
-      return open(port, path, `127.0.0.${1 + (serial % 4)}`, `bench-${process.pid}-${serial}-${Date.now()}`);
+      return open(port, path, serial, `bench-${process.pid}-${serial}-${Date.now()}`);
     });
     sockets.push(...(await Promise.all(opening)));
   }

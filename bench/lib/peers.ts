@@ -125,21 +125,29 @@ export async function startBridgeheadPeer(upstream: Peer): Promise<Peer> {
   return { name: 'bridgehead', port: bridgehead.port, pid: bridgehead.process.pid, stop: () => bridgehead.stop() };
 }
 
+/** With a linked worker (`link-upstream.ts`). */
+export async function startLinkedSidecar(
+  settings: Readonly<Record<string, unknown>> = {},
+): Promise<{ readonly sidecar: BridgeheadProcess; readonly stop: () => Promise<void> }> {
+  const secret = randomBytes(32).toString('base64url');
+  const sidecar = await startSidecar({ secret, auth: { source: 'none' }, ...settings });
+  const script = new URL('./link-upstream.ts', import.meta.url);
+  const env = { BENCH_LINK_SECRET: secret };
+  const worker = await startScript('linked worker', script, await freePort(), [sidecar.linkUrl], env);
+  const stop = async (): Promise<void> => {
+    await worker.stop();
+    await sidecar.stop();
+  };
+  return { sidecar, stop };
+}
+
 /**
  * The same with a linked worker, so that events are annotated: its sessions come over the link, or, with an upstream, over connections
  * of their own.
  */
 export async function startLinkedPeer(upstream?: Peer): Promise<Peer> {
-  const secret = randomBytes(32).toString('base64url');
   const direct = upstream && { backends: [`http://127.0.0.1:${upstream.port}`], link: { sessions: false } };
-  const bridgehead = await startSidecar({ secret, auth: { source: 'none' }, ...direct });
-  const script = new URL('./link-upstream.ts', import.meta.url);
-  const env = { BENCH_LINK_SECRET: secret };
-  const worker = await startScript('linked worker', script, await freePort(), [bridgehead.linkUrl], env);
-  const stop = async (): Promise<void> => {
-    await worker.stop();
-    await bridgehead.stop();
-  };
+  const { sidecar, stop } = await startLinkedSidecar(direct);
   const name = upstream === undefined ? 'linked' : 'direct upstream';
-  return { name, port: bridgehead.port, pid: bridgehead.process.pid, stop };
+  return { name, port: sidecar.port, pid: sidecar.process.pid, stop };
 }

@@ -1,7 +1,8 @@
 /** One of Reflex's pages: its connection, which comes back by itself, and its events of the tally app. */
 import { randomBytes } from 'node:crypto';
-import { connect, type Socket } from 'node:net';
-import { encodeFrame, FrameReader, Opcode, payloadOf } from './frames.ts';
+import type { Socket } from 'node:net';
+import { encodeFrame, Opcode, payloadOf } from './frames.ts';
+import { mask, rawSocket } from './raw-socket.ts';
 import type { Cut, SentEvent } from './tabs.ts';
 
 const STATE = 'reflex___state____state';
@@ -13,8 +14,10 @@ const CONNECT = `40/_event,${JSON.stringify({
 /** As Reflex's client: so long for a transport, and so much longer each time after one that failed. Milliseconds. */
 const OPEN_WITHIN = 20_000;
 const RETRY_STEP = 200;
-const mask = Buffer.from([0x5a, 0x17, 0xc3, 0x81]);
-const received = Buffer.alloc(256 * 1024);
+/** As long as a browser's. */
+const HEADERS =
+  'User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/143.0 Safari/537.36\r\n' +
+  'Accept-Language: en-GB,en;q=0.9\r\nAccept-Encoding: gzip, deflate, br\r\n';
 const pong = encodeFrame(Opcode.text, '3', mask);
 /** Not counted in what one hears of it: who closed. */
 const leave = encodeFrame(Opcode.text, '41/_event,', mask);
@@ -38,7 +41,7 @@ export class Tab {
   onHydrated: () => void = () => undefined;
   onAnswer: () => void = () => undefined;
   readonly #port: number;
-  readonly #address: string;
+  readonly #serial: number;
   readonly #journal: Journal;
   #token = `tab-${randomBytes(12).toString('hex')}`;
   #socket: Socket | undefined;
@@ -51,10 +54,10 @@ export class Tab {
   #waiting: SentEvent[] = [];
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(name: string, port: number, address: string, journal: Journal) {
+  constructor(name: string, port: number, serial: number, journal: Journal) {
     this.name = name;
     this.#port = port;
-    this.#address = address;
+    this.#serial = serial;
     this.#journal = journal;
     this.#connect();
   }
@@ -101,47 +104,19 @@ export class Tab {
   }
 
   #connect(): void {
-    let head = '';
-    let upgraded = false;
-    const reader = new FrameReader((opcode, buffer, start, end, masked) => {
-      if (opcode === Opcode.close) socket.destroy();
-      else if (opcode === Opcode.text) this.#packet(payloadOf(buffer, start, end, masked).toString(), socket, timer);
-    });
-    const onBytes = (length: number): boolean => {
-      if (upgraded) {
-        reader.push(received, length);
-        return true;
-      }
-      head += received.toString('latin1', 0, length);
-      const end = head.indexOf('\r\n\r\n');
-      if (end < 0) return true;
-      if (!head.startsWith('HTTP/1.1 101')) {
-        socket.destroy();
-        return true;
-      }
-      upgraded = true;
-      const rest = Buffer.from(head.slice(end + 4), 'latin1');
-      if (rest.length > 0) reader.push(rest, rest.length);
-      return true;
-    };
-    const socket = connect({
+    const socket = rawSocket({
       port: this.#port,
-      host: '127.0.0.1',
-      localAddress: this.#address,
-      onread: { buffer: received, callback: onBytes },
+      path: `/_event/?token=${this.#token}&EIO=4&transport=websocket`,
+      protocol: '0.10.1',
+      serial: this.#serial,
+      headers: HEADERS,
+      onFrame: (opcode, buffer, start, end, masked) => {
+        if (opcode === Opcode.text) this.#packet(payloadOf(buffer, start, end, masked).toString(), socket, timer);
+      },
+      onRefused: () => socket.destroy(),
     });
     this.#socket = socket;
     const timer = setTimeout(() => socket.destroy(), OPEN_WITHIN);
-    socket.setNoDelay(true);
-    socket.on('connect', () => {
-      socket.write(
-        `GET /_event/?token=${this.#token}&EIO=4&transport=websocket HTTP/1.1\r\nHost: 127.0.0.1:${this.#port}\r\n` +
-          'Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: 0.10.1\r\n' +
-          'User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/143.0 Safari/537.36\r\n' +
-          'Accept-Language: en-GB,en;q=0.9\r\nAccept-Encoding: gzip, deflate, br\r\n' +
-          `Sec-WebSocket-Key: ${randomBytes(16).toString('base64')}\r\n\r\n`,
-      );
-    });
     socket.on('error', () => socket.destroy());
     socket.on('close', () => {
       clearTimeout(timer);

@@ -18,8 +18,7 @@ function open({ port, prefix, tabs: count, atOnce }: Extract<TabsCommand, { kind
     const next = (): void => {
       const serial = tabs.length;
       if (serial - first >= count) return;
-      // Further source addresses keep ten thousand connections clear of the ephemeral port range.
-      const tab = new Tab(`${prefix}-${serial}`, port, `127.0.0.${1 + (serial % 4)}`, journal);
+      const tab = new Tab(`${prefix}-${serial}`, port, serial, journal);
       tabs.push(tab);
       tab.onHydrated = () => {
         tab.onHydrated = () => undefined;

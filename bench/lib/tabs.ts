@@ -1,5 +1,5 @@
 /** The parent's side of the browser tabs (`tabs-client.ts`): a process that plays many of Reflex's pages. */
-import { fork, type ChildProcess } from 'node:child_process';
+import { Child } from './child.ts';
 
 /** Times are Unix milliseconds. */
 export interface SentEvent {
@@ -50,77 +50,43 @@ export type TabsReply =
 const ANSWER_WITHIN_MS = 15 * 60_000;
 
 export class Tabs {
-  readonly #child: ChildProcess;
-
-  constructor() {
-    this.#child = fork(new URL('./tabs-client.ts', import.meta.url), {
-      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-    });
-  }
+  readonly #child = new Child<TabsCommand, TabsReply>(new URL('./tabs-client.ts', import.meta.url), 'tabs');
 
   /** Opens pages, at most `atOnce` of them not hydrated at a time, and waits until all are hydrated. */
   async open(port: number, prefix: string, tabs: number, atOnce = 8): Promise<void> {
-    await this.#ask({ kind: 'open', port, prefix, tabs, atOnce });
+    await this.#child.ask({ kind: 'open', port, prefix, tabs, atOnce }, 'done', ANSWER_WITHIN_MS);
   }
 
   /** From now on every tab sends so many events a second, answered or not. */
   async send(perSecond: number): Promise<void> {
-    await this.#ask({ kind: 'send', perSecond });
+    await this.#child.ask({ kind: 'send', perSecond }, 'done', ANSWER_WITHIN_MS);
   }
 
   async silence(): Promise<void> {
-    await this.#ask({ kind: 'silence' });
+    await this.#child.ask({ kind: 'silence' }, 'done', ANSWER_WITHIN_MS);
   }
 
   /** Closed loop: events a second that are answered. */
   async load(milliseconds: number): Promise<number> {
-    const reply = await this.#ask({ kind: 'load', milliseconds });
-    if (reply.kind !== 'loaded') throw new Error(`the tabs answered ${reply.kind}`);
-    return reply.perSecond;
+    return (await this.#child.ask({ kind: 'load', milliseconds }, 'loaded', ANSWER_WITHIN_MS)).perSecond;
   }
 
   /** Every connection is lost at once; the pages come back by themselves, as Reflex's do. */
   async cut(): Promise<void> {
-    await this.#ask({ kind: 'cut' });
+    await this.#child.ask({ kind: 'cut' }, 'done', ANSWER_WITHIN_MS);
   }
 
   /** Tabs that are hydrated, and events that wait for an answer and were not told of. */
   async status(): Promise<{ hydrated: number; pending: number }> {
-    const reply = await this.#ask({ kind: 'status' });
-    if (reply.kind !== 'status') throw new Error(`the tabs answered ${reply.kind}`);
-    return reply;
+    return this.#child.ask({ kind: 'status' }, 'status', ANSWER_WITHIN_MS);
   }
 
   /** Closes all, in order, and tells what happened since they were opened. */
   async close(): Promise<TabsReport> {
-    const reply = await this.#ask({ kind: 'close' });
-    if (reply.kind !== 'report') throw new Error(`the tabs answered ${reply.kind}`);
-    return reply.report;
+    return (await this.#child.ask({ kind: 'close' }, 'report', ANSWER_WITHIN_MS)).report;
   }
 
   stop(): void {
-    if (this.#child.connected) this.#child.disconnect();
-  }
-
-  #ask(command: TabsCommand): Promise<TabsReply> {
-    return new Promise((resolve, reject) => {
-      const done = (): void => {
-        clearTimeout(timer);
-        this.#child.off('message', onMessage).off('exit', onExit);
-      };
-      const fail = (message: string): void => {
-        done();
-        reject(new Error(`tabs: ${message}`));
-      };
-      const onMessage = (reply: TabsReply): void => {
-        if (reply.kind === 'failed') return fail(reply.message);
-        done();
-        resolve(reply);
-      };
-      const onExit = (): void => fail('exited');
-      const timer = setTimeout(() => fail(`no answer to ${command.kind}`), ANSWER_WITHIN_MS);
-      this.#child.on('message', onMessage).on('exit', onExit);
-      this.#child.send(command);
-    });
+    this.#child.stop();
   }
 }
