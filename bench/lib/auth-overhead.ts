@@ -5,6 +5,7 @@ import { Annotator } from '../../src/core/relay/annotator.ts';
 import { clientInfo } from '../../src/core/relay/client-info.ts';
 import { EventPipeline, type PipelineContext } from '../../src/core/relay/event-pipeline.ts';
 import { LatencyWatch } from '../../src/core/relay/latency-watch.ts';
+import { splitEventName } from '../../src/core/tiers/event-name.ts';
 import { TierResolver } from '../../src/core/tiers/tier-resolver.ts';
 import type { AuthSource, UserSnapshot } from '../../src/ports/auth.ts';
 import { systemClock } from '../../src/ports/clock.ts';
@@ -46,10 +47,13 @@ async function makeTabs(withUsers: boolean): Promise<EventPipeline[]> {
     { source, shared: undefined, clock: systemClock, metrics },
   );
   const options = { mode: 'full', rules: [], resolve: undefined } as const;
+  const state = { class: 'shop.State', tier: null, smart: 'full', handlers: [] } as const;
+  const states = new Map(EVENT_NAMES.map((name) => [splitEventName(name).stateName, state]));
+  const manifest = { mode: 'full', resolver: false, states } as const;
   const key = keyring('a secret that only this bench knows', [], 'annotation').current;
   const context: PipelineContext = {
     namespace: '/_event',
-    tiers: new TierResolver({ options, manifest: undefined, metrics, logger: silentLogger }),
+    tiers: new TierResolver({ options, manifest, metrics, logger: silentLogger }),
     annotator: new Annotator({ name: 'bench', key, clock: systemClock, cookie: 'sessionid' }),
     users: withUsers ? { resolver, cookie: 'sessionid' } : undefined,
     workerEnforces: true,
@@ -70,6 +74,7 @@ async function makeTabs(withUsers: boolean): Promise<EventPipeline[]> {
   );
 }
 
+const TARGET = { maxPayload: 1_000_000, linked: true };
 const packets = EVENT_NAMES.map(eventPacket);
 const headers = packets.map((packet) => parseHeader(packet, 1) as PacketHeader);
 
@@ -78,7 +83,7 @@ function time(tabs: readonly EventPipeline[]): number {
   const began = performance.now();
   for (const [index, tab] of tabs.entries()) {
     const which = index % packets.length;
-    const prepared = tab.prepare(packets[which] as string, headers[which] as PacketHeader, 1_000_000);
+    const prepared = tab.prepare(packets[which] as string, headers[which] as PacketHeader, TARGET);
     if (typeof prepared !== 'string') throw new Error(`an event was not annotated: ${prepared.kind}`);
   }
   return ((performance.now() - began) * 1000) / tabs.length;

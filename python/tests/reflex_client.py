@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -75,7 +76,7 @@ class ReflexClient:
         tier: annotation.Tier | None = None,
         *,
         user: annotation.User = annotation.Unknown(),  # noqa: B008  # immutable
-        rule: Any = None,
+        rules: Sequence[Any] = (),
         secret: str = SECRET,
         name: str = NAME,
         token: str | None = None,
@@ -95,7 +96,7 @@ class ReflexClient:
                 expires_at=issued + life_ms,
                 tier=tier,
                 user=user,
-                rule=rule,
+                rules=tuple(rules),
             ),
             Keyring("annotation", secret),
         )

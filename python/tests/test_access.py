@@ -38,21 +38,23 @@ async def _no_rules_afterwards(sidecar: SidecarThread, backend: Backend) -> Any:
 
 @pytest.mark.parametrize("tier", ["none", "auth_only", "full"])
 @pytest.mark.parametrize(
-    ("rule", "session", "allowed"),
+    ("rules", "session", "allowed"),
     [
-        ("required", True, True),
-        ("required", False, False),
-        ("staff", True, False),
-        ({"permission": "notes.add_note"}, True, False),
-        ({"permission": "notes.add_note"}, False, False),
-        ("a rule of a later version", True, False),
-        ({}, True, False),
+        (["required"], True, True),
+        (["required"], False, False),
+        (["staff"], True, False),
+        ([{"permission": "notes.add_note"}], True, False),
+        ([{"permission": "notes.add_note"}], False, False),
+        (["required", "staff"], True, False),
+        (["staff", "required"], True, False),
+        (["a rule of a later version"], True, False),
+        ([{}], True, False),
     ],
 )
-async def test_a_rule_that_an_annotation_carries_is_enforced(
+async def test_all_rules_that_an_annotation_carries_are_enforced(
     backend: Backend,  # noqa: F811
     tier: Any,
-    rule: Any,
+    rules: Any,
     session: bool,
     allowed: bool,
 ) -> None:
@@ -60,7 +62,7 @@ async def test_a_rule_that_an_annotation_carries_is_enforced(
         await hydrated(client)
         client.updates.clear()
         text = label()
-        await client.send(f"{STRANGER}.look", text, client.sign(f"{STRANGER}.look", tier, rule=rule), "/members")
+        await client.send(f"{STRANGER}.look", text, client.sign(f"{STRANGER}.look", tier, rules=rules), "/members")
         if allowed:
             await backend.probe("handler", label=text)
             return

@@ -29,6 +29,7 @@ json_values = st.recursive(
 )
 users = st.just(Unknown()) | st.just(Anonymous()) | st.dictionaries(st.text(max_size=8), json_values).map(KnownUser)
 texts = st.text(max_size=60)
+access_rules = st.sampled_from(["required", "staff"]) | texts.map(lambda name: {"permission": name})
 
 
 @st.composite
@@ -44,6 +45,7 @@ def all_claims(draw: st.DrawFn) -> tuple[Claims, str, str]:
             expires_at=NOW + draw(st.integers(0, annotation.MAX_LIFE_MS)),
             tier=draw(st.sampled_from([None, "none", "auth_only", "full"])),
             user=draw(users),
+            rules=tuple(draw(st.lists(access_rules, max_size=3))),
         ),
         token,
         session,

@@ -26,8 +26,8 @@ export interface AnnotationClaims {
   readonly exp: number;
   /** Absent: not known. null: anonymous. */
   readonly u?: object | null;
-  /** An access rule that the worker must enforce. */
-  readonly r?: string | { readonly permission: string };
+  /** Access rules that the worker must enforce, all of them. */
+  readonly r?: readonly (string | { readonly permission: string })[];
 }
 
 function mac(key: Key, signed: string): Buffer {
@@ -113,7 +113,11 @@ function readClaims(payload: string): AnnotationClaims | undefined {
   if (life < 0 || life > ANNOTATION_LIFETIME) return undefined;
   if (tier !== undefined && !isTier(tier)) return undefined;
   if (u !== undefined && u !== null && (typeof u !== 'object' || Array.isArray(u))) return undefined;
-  if (r !== undefined && typeof r !== 'string' && (typeof r !== 'object' || r === null || Array.isArray(r)))
-    return undefined;
+  if (r !== undefined && !(Array.isArray(r) && r.length > 0 && r.every(isRule))) return undefined;
   return value as AnnotationClaims;
+}
+
+/** A rule of a later version is one too: whoever enforces it without knowing it refuses. */
+function isRule(rule: unknown): boolean {
+  return typeof rule === 'string' || (typeof rule === 'object' && rule !== null && !Array.isArray(rule));
 }

@@ -29,6 +29,7 @@ export const MANIFEST = {
   mode: 'full',
   resolver: false,
   states: {
+    root: { class: 'reflex.state.State', tier: null, smart: 'none', handlers: ['hydrate', 'hydrate_and_load'] },
     'root.cart': { class: 'shop.cart.Cart', tier: 'none', smart: 'none', handlers: ['add', 'toggle'] },
     'root.order': { class: 'shop.order.Order', tier: 'auth_only', smart: 'full', handlers: ['place'] },
     'root.note': { class: 'shop.note.Note', tier: null, smart: 'none', handlers: ['save'] },

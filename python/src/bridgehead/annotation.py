@@ -69,7 +69,7 @@ User = Unknown | Anonymous | KnownUser
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What an annotation says. Times are Unix times in milliseconds. `rule`: what the worker must ask of the user."""
+    """What an annotation says. Times are Unix times in milliseconds. `rules`: what the worker must ask of the user."""
 
     name: str
     token_hash: str
@@ -79,7 +79,7 @@ class Claims:
     expires_at: int
     tier: Tier | None = None
     user: User = Unknown()
-    rule: str | Mapping[str, Any] | None = None
+    rules: tuple[str | Mapping[str, Any], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -92,8 +92,8 @@ class Claims:
         }
         if self.tier is not None:
             body["tier"] = self.tier
-        if self.rule is not None:
-            body["r"] = self.rule if isinstance(self.rule, str) else dict(self.rule)
+        if self.rules:
+            body["r"] = [rule if isinstance(rule, str) else dict(rule) for rule in self.rules]
         match self.user:
             case Anonymous():
                 body["u"] = None
@@ -217,8 +217,11 @@ def _read_claims(payload: str) -> Claims | None:
     tier = body.get("tier")
     if "tier" in body and not (isinstance(tier, str) and tier in TIERS):
         return None
-    rule = body.get("r")
-    if "r" in body and not isinstance(rule, str | dict):
+    rules = body.get("r", [])
+    # A rule of a later version is one too: who enforces it without knowing it refuses.
+    if not isinstance(rules, list) or ("r" in body and not rules):
+        return None
+    if not all(isinstance(rule, str | dict) for rule in rules):
         return None
     user: User = Unknown()
     if "u" in body:
@@ -235,7 +238,7 @@ def _read_claims(payload: str) -> Claims | None:
         expires_at=expires_at,
         tier=tier,
         user=user,
-        rule=rule,
+        rules=tuple(rules),
     )
 
 

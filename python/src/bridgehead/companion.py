@@ -192,7 +192,7 @@ class Companion:
         """What this worker must ask of the event's user before its handler runs."""
         if note.claims is not None:
             # The sidecar has seen to the rest.
-            return () if note.claims.rule is None else (note.claims.rule,)
+            return note.claims.rules
         if self._table.shadow:
             return ()
         asked = self._table.access(event.name, path=note.path)

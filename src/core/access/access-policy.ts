@@ -19,13 +19,3 @@ function allows(rule: Access, { user, permissions }: AuthResult & { kind: 'user'
   if (rule === 'staff') return user.f['is_staff'] === true;
   return permissions.includes(rule.permission);
 }
-
-/** The rule that stands for all of them where the worker must ask: the one that asks for most. */
-export function strictest(access: readonly Access[]): Access | undefined {
-  return access.toSorted((left, right) => rank(right) - rank(left))[0];
-}
-
-function rank(rule: Access): number {
-  if (rule === 'required') return 0;
-  return rule === 'staff' ? 1 : 2;
-}

@@ -89,6 +89,9 @@ export class DirectSessionChannel implements SessionChannel, ChannelSink {
     for (const packet of this.#connects?.again(false) ?? []) placement.channel.send(packet, false);
   }
 
+  /** Whatever answers at the backend's address: it may run the companion, or not. */
+  readonly linked = false;
+
   get where(): string {
     return this.#placement?.where ?? '';
   }

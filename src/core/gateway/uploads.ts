@@ -7,8 +7,9 @@ import { clientAddress, upstreamHeaders, type TrustsProxy } from '../http/forwar
 import { respondError } from '../http/respond.ts';
 import { tokenHash } from '../../protocol/keys.ts';
 import type { AuthResult } from '../../ports/auth.ts';
-import { checkAccess, strictest, type Verdict } from '../access/access-policy.ts';
+import { checkAccess, type Verdict } from '../access/access-policy.ts';
 import { ClientIdentity } from '../auth/client-identity.ts';
+import { noteOf } from '../relay/annotator.ts';
 import { clientInfo } from '../relay/client-info.ts';
 import type { RelayContext } from '../relay/relay-context.ts';
 import type { Admission } from './admission.ts';
@@ -86,20 +87,17 @@ export class Uploads {
     const user = await this.#user(identity);
     const verdict = checkAccess(decision.access, user ?? { kind: 'unavailable', cause: 'no source' });
     const { annotator } = context;
-    if (verdict !== 'allow' && !(verdict === 'unknown' && context.workerEnforces)) {
+    // The backend may be an unmodified worker, so nothing is left to it to enforce.
+    if (verdict !== 'allow') {
       metrics.accessRefused(verdict);
       return REFUSALS[verdict];
     }
     const tier = decision.tier === 'worker' ? decision.tier : raiseTier(decision.tier, 'auth_only');
     decision.meter.event(tier);
-    if (annotator === undefined) return { kind: 'passed', headers: {} };
+    if (annotator === undefined || !decision.known) return { kind: 'passed', headers: {} };
     metrics.annotated();
-    const rule = verdict === 'unknown' ? strictest(decision.access) : undefined;
-    const known =
-      user === undefined || user.kind === 'unavailable' ? {} : { user: user.kind === 'user' ? user.user : null };
     const session = annotator.cookie === null ? '' : identity.session(annotator.cookie);
-    const note = { tier, ...known, ...(rule !== undefined && { rule }) };
-    const annotation = annotator.annotate({ token: tokenHash(token), session }, handler, note);
+    const annotation = annotator.annotate({ token: tokenHash(token), session }, handler, noteOf(tier, user));
     return { kind: 'passed', headers: { 'x-bridgehead-annotation': annotation } };
   }
 

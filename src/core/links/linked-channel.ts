@@ -97,6 +97,7 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
   #hasHeir = false;
   /** What the worker cannot take now stays in the session's queue; what was sent is the link's. */
   readonly bufferedBytes = 0;
+  readonly linked = true;
 
   constructor(client: ClientInfo, sink: SessionChannelSink, claim: TokenClaim, parts: LinkedChannelParts) {
     this.#client = client;

@@ -1,5 +1,5 @@
 import type { Clock } from '../../ports/clock.ts';
-import type { UserSnapshot } from '../../ports/auth.ts';
+import type { AuthResult, UserSnapshot } from '../../ports/auth.ts';
 import type { Access } from '../../ports/tiers.ts';
 import { ANNOTATION_LIFETIME, signAnnotation, type AnnotationClaims } from '../../protocol/annotation.ts';
 import type { Key } from '../../protocol/keys.ts';
@@ -18,8 +18,15 @@ export interface Note {
   readonly user?: UserSnapshot | null;
   /** When the session ends, if that is known: Unix milliseconds. The annotation does not outlive it. */
   readonly expires?: number;
-  /** What the worker must ask of the user, since nobody could here. */
-  readonly rule?: Access;
+  /** What the worker must ask of the user, all of it, since nobody could here. */
+  readonly rules?: readonly Access[];
+}
+
+/** What the worker is told of a user: nothing where none is needed, or nobody knows. */
+export function noteOf(tier: Note['tier'], user: AuthResult | undefined): Note {
+  if (tier === 'none' || user === undefined || user.kind === 'unavailable') return { tier };
+  if (user.kind === 'anonymous') return { tier, user: null };
+  return { tier, user: user.user, ...(user.expires !== undefined && { expires: user.expires }) };
 }
 
 /** Makes annotations while a linked worker is known (docs/PROTOCOL.md, "Annotation"). */
@@ -39,7 +46,7 @@ export class Annotator {
 
   annotate(client: ClientHashes, handler: string, note: Note): string {
     const iat = this.#clock.now();
-    const { tier, user, rule } = note;
+    const { tier, user, rules = [] } = note;
     const claims: AnnotationClaims = {
       n: this.#name,
       t: client.token,
@@ -49,7 +56,7 @@ export class Annotator {
       exp: Math.max(iat, Math.min(iat + ANNOTATION_LIFETIME, note.expires ?? Infinity)),
       ...(tier !== 'worker' && { tier }),
       ...(user !== undefined && { u: user }),
-      ...(rule !== undefined && { r: rule }),
+      ...(rules.length > 0 && { r: rules }),
     };
     return signAnnotation(claims, this.#key);
   }

@@ -4,14 +4,15 @@ import { exceedsCodePoints } from '../../protocol/engine-io.ts';
 import { tokenHash } from '../../protocol/keys.ts';
 import { insertAnnotation, parseReflexPacket, stripAnnotation, type ReflexEvent } from '../../protocol/reflex-event.ts';
 import { encodeConnectError, SocketPacket, type PacketHeader } from '../../protocol/socket-io.ts';
-import { checkAccess, strictest, type Verdict } from '../access/access-policy.ts';
+import { checkAccess, type Verdict } from '../access/access-policy.ts';
 import { refusalUpdate } from '../access/refusal-update.ts';
 import type { ClientIdentity } from '../auth/client-identity.ts';
 import type { Decision } from '../tiers/tier-resolver.ts';
-import type { Note } from './annotator.ts';
+import { noteOf, type Note } from './annotator.ts';
 import type { ClientInfo } from './client-info.ts';
 import type { LatencyWatch } from './latency-watch.ts';
 import type { RelayContext } from './relay-context.ts';
+import type { SessionChannel } from './session-channel.ts';
 
 /** What becomes of a packet on its way up. A text is handed on: the packet itself where nothing had to change. */
 export type Prepared =
@@ -28,6 +29,9 @@ export type PipelineContext = Pick<
   RelayContext,
   'namespace' | 'tiers' | 'annotator' | 'users' | 'workerEnforces' | 'loginUrl' | 'clock' | 'metrics'
 >;
+
+/** Where the packet goes. */
+export type PacketTarget = Pick<SessionChannel, 'maxPayload' | 'linked'>;
 
 const INVALID: Prepared = { kind: 'invalid' };
 const UNKNOWN: AuthResult = { kind: 'unavailable', cause: 'no source' };
@@ -64,8 +68,8 @@ export class EventPipeline {
     this.#tokenHash = undefined;
   }
 
-  /** Called as the packet is handed to the worker, so that an annotation never waits. `accepted`: code points it takes. */
-  prepare(packet: string, header: PacketHeader, accepted: number): Prepared {
+  /** Called as the packet is handed to the worker, so that an annotation never waits. */
+  prepare(packet: string, header: PacketHeader, target: PacketTarget): Prepared {
     this.decision = undefined;
     if (header.namespace !== this.#context.namespace) return packet;
     const parsed = parseReflexPacket(packet, header);
@@ -75,11 +79,11 @@ export class EventPipeline {
       case 'other':
         return packet;
       case 'event':
-        return this.#event(packet, parsed.event, header, accepted);
+        return this.#event(packet, parsed.event, header, target);
     }
   }
 
-  #event(packet: string, event: ReflexEvent, header: PacketHeader, accepted: number): Prepared {
+  #event(packet: string, event: ReflexEvent, header: PacketHeader, target: PacketTarget): Prepared {
     const { tiers, metrics, users, clock } = this.#context;
     const decision = tiers.decide(event, this.#client);
     if (event.path !== '' && event.path.length <= MAX_PATH) this.path = event.path;
@@ -91,7 +95,7 @@ export class EventPipeline {
     // The hydrate is never refused: without it there is no page to say why. Everything else in CONNECT is an event like any.
     const access = HYDRATE.test(event.name) ? [] : decision.access;
     const verdict = checkAccess(access, user ?? UNKNOWN);
-    if (verdict !== 'allow' && !(verdict === 'unknown' && this.#canDelegate(accepted, packet))) {
+    if (verdict !== 'allow' && !(verdict === 'unknown' && this.#canDelegate(target, packet))) {
       return this.#refuse(verdict, event, header);
     }
     decision.meter.event(decision.tier);
@@ -100,8 +104,10 @@ export class EventPipeline {
     this.#latency.begin(decision.meter, clock.monotonic());
     if (event.forged) metrics.forgedAnnotation();
     const clean = event.forged ? stripAnnotation(packet, event) : packet;
-    const rule = verdict === 'unknown' ? strictest(access) : undefined;
-    return this.#annotated(clean, event, { ...noteOf(decision, user), ...(rule !== undefined && { rule }) }, accepted);
+    // Of a state that the manifest lacks the rules are a guess: the companion there asks its own table.
+    if (!decision.known) return clean;
+    const note = { ...noteOf(decision.tier, user), ...(verdict === 'unknown' && { rules: access }) };
+    return this.#annotated(clean, event, note, target.maxPayload);
   }
 
   /** undefined: nobody asked, since nobody needs to know. */
@@ -112,9 +118,9 @@ export class EventPipeline {
     return this.identity.known(users.resolver, users.cookie, clock) ?? 'wait';
   }
 
-  /** Whether the worker can be told to enforce the rule itself. */
-  #canDelegate(accepted: number, packet: string): boolean {
-    return this.#context.workerEnforces && packet.length + MAX_ANNOTATION <= accepted;
+  /** Whether the worker can be told to enforce the rules itself. One that no link leads to may not know of any. */
+  #canDelegate({ linked, maxPayload }: PacketTarget, packet: string): boolean {
+    return linked && this.#context.workerEnforces && packet.length + MAX_ANNOTATION <= maxPayload;
   }
 
   #refuse(verdict: Exclude<Verdict, 'allow'>, event: ReflexEvent, header: PacketHeader): Prepared {
@@ -144,9 +150,3 @@ const HYDRATE = /^[^.]+\.hydrate(_and_load)?$/;
 const MAX_PATH = 1_024;
 /** No annotation is longer: payload, mac and the key around them. Characters. */
 const MAX_ANNOTATION = 8_400;
-
-function noteOf({ tier }: Decision, user: AuthResult | undefined): Note {
-  if (tier === 'none' || user === undefined || user.kind === 'unavailable') return { tier };
-  if (user.kind === 'anonymous') return { tier, user: null };
-  return { tier, user: user.user, ...(user.expires !== undefined && { expires: user.expires }) };
-}

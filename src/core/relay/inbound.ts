@@ -212,7 +212,7 @@ export class Inbound {
 
   #hand(channel: SessionChannel, item: Waiting & { kind: 'packet' }, raw: Buffer | undefined): void {
     const { text, header } = item;
-    const prepared = this.#pipeline.prepare(text, header, channel.maxPayload);
+    const prepared = this.#pipeline.prepare(text, header, channel);
     this.#host.handed();
     if (typeof prepared === 'string') {
       channel.send(prepared === text ? (raw ?? text) : prepared, false, item, this.#pipeline.decision);

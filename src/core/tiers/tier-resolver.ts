@@ -22,6 +22,8 @@ export interface Decision {
   readonly source: TierSource;
   /** What the rules ask of the user, all of it. */
   readonly access: readonly Access[];
+  /** Whether the manifest has the state. Where it has not, its class is guessed and the rest with it. */
+  readonly known: boolean;
   /** A rule says that it may run twice. */
   readonly retry: boolean;
   readonly meter: HandlerMeter;
@@ -32,6 +34,7 @@ interface NamedHandler {
   readonly stateClass: string;
   readonly handler: string;
   readonly upload: boolean;
+  readonly known: boolean;
   readonly base: { readonly tier: Tier | 'worker'; readonly source: TierSource };
   readonly access: readonly Access[];
   readonly retry: boolean;
@@ -57,13 +60,16 @@ export interface TierResolverParts {
 /** Decides an event's tier (docs/PROTOCOL.md, "Rules"). Immutable: a reload or another manifest makes a new one. */
 export class TierResolver {
   readonly #table: RuleTable;
+  /** For states that the manifest lacks: it is a younger worker's, or an older one's state is gone from it. */
+  readonly #guesses: RuleTable;
   readonly #parts: TierResolverParts;
   readonly #names = new Map<string, NamedHandler>();
   readonly #faulty = new Set<string>();
 
   constructor(parts: TierResolverParts) {
     this.#parts = parts;
-    this.#table = new RuleTable(parts.options.rules, { loose: parts.manifest === undefined });
+    this.#table = new RuleTable(parts.options.rules, { loose: false });
+    this.#guesses = new RuleTable(parts.options.rules, { loose: true });
   }
 
   decide(event: Pick<ReflexEvent, 'name' | 'path' | 'payload'>, session: ResolvableSession): Decision {
@@ -72,8 +78,8 @@ export class TierResolver {
     const resolved = resolve === undefined ? undefined : this.#resolve(resolve, named, event, session);
     const source = resolved === undefined ? named.base.source : 'resolve';
     const tier = this.#raise(resolved ?? named.base.tier, named, event.path);
-    const { retry, meter } = named;
-    return { tier, source, access: accessOn(named, event.path), retry, meter };
+    const { known, retry, meter } = named;
+    return { tier, source, access: accessOn(named, event.path), known, retry, meter };
   }
 
   #raise(tier: Tier | 'worker', named: NamedHandler, path: string): Tier | 'worker' {
@@ -129,17 +135,19 @@ export class TierResolver {
     const { stateName, handler } = splitEventName(name);
     const state = this.#parts.manifest?.states.get(stateName);
     const stateClass = state?.class ?? guessStateClass(stateName);
-    const { first, withPath } = this.#table.match(stateClass, handler);
-    const known = state?.handlers.includes(handler) ?? false;
+    const table = state === undefined ? this.#guesses : this.#table;
+    const { first, withPath } = table.match(stateClass, handler);
+    const isHandler = state?.handlers.includes(handler) ?? false;
     return {
       stateClass,
       handler,
       upload: name.toLowerCase().includes('upload'),
+      known: state !== undefined,
       base: first?.tier === undefined ? this.#withoutRule(state) : { tier: first.tier, source: 'rule' },
       access: first?.login === undefined ? [] : [first.login],
       retry: first?.retry === 'safe',
       withPath,
-      meter: known ? this.#parts.metrics.handler(stateClass, handler) : this.#parts.metrics.handler(OTHER, OTHER),
+      meter: isHandler ? this.#parts.metrics.handler(stateClass, handler) : this.#parts.metrics.handler(OTHER, OTHER),
     };
   }
 

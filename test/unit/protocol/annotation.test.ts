@@ -101,6 +101,10 @@ const claimsOf = fc.record(
       fc.constant(null),
       fc.dictionary(fc.string(), fc.jsonValue({ maxDepth: 2 }), { noNullPrototype: true }),
     ),
+    r: fc.array(fc.oneof(fc.constantFrom('required', 'staff'), fc.record({ permission: fc.string() })), {
+      minLength: 1,
+      maxLength: 3,
+    }),
   },
   { requiredKeys: ['n', 't', 's', 'h', 'iat', 'exp'] },
 );
