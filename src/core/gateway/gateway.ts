@@ -10,6 +10,7 @@ import { tokenHash, type Key } from '../../protocol/keys.ts';
 import type { UserResolver } from '../auth/user-resolver.ts';
 import type { BackendPool } from '../backends/backend-pool.ts';
 import type { TrustsProxy } from '../http/forwarded.ts';
+import { isUnder, plainPath } from '../http/plain-path.ts';
 import { clientToken, parseTarget } from '../http/query.ts';
 import { refuseUpgrade, respondError } from '../http/respond.ts';
 import { ConnectWatch } from '../relay/connect-watch.ts';
@@ -77,6 +78,7 @@ export interface GatewayParts {
 
 const DEFAULT_LOGIN_URL = '/login';
 const DOT_SEGMENTS = 'The path must not have dot segments.';
+const OWN_PATHS = 'Nothing is served below the paths of events and uploads, and none of their other spellings.';
 /** How often a drain looks whether everything is done. Milliseconds. */
 const DRAIN_STEP = 20;
 
@@ -84,6 +86,8 @@ const DRAIN_STEP = 20;
 export class Gateway implements TransportHandler {
   readonly #options: GatewayOptions;
   readonly #parts: GatewayParts;
+  /** Where the worker takes events and uploads, in plain spelling. */
+  readonly #reserved: readonly string[];
   readonly #registry = new SessionRegistry();
   readonly #knowledge: WorkerKnowledge;
   readonly #budget: QueueBudget;
@@ -98,6 +102,7 @@ export class Gateway implements TransportHandler {
     this.#options = options;
     this.#settings = settings;
     this.#parts = parts;
+    this.#reserved = [plainPath(options.eventPath), plainPath(options.uploadPath)];
     this.#knowledge = new WorkerKnowledge(settings, parts);
     this.#budget = new QueueBudget(settings.limits.totalQueueBytes);
     this.#proxy = new HttpProxy(parts);
@@ -164,16 +169,18 @@ export class Gateway implements TransportHandler {
   request(exchange: HttpExchange): void {
     const { path } = parseTarget(exchange.head.target);
     const { method } = exchange.head;
-    const { eventPath, uploadPath, proxyOther } = this.#options;
+    const { uploadPath, proxyOther } = this.#options;
     if (path.startsWith('/_bridgehead/')) return this.#own(exchange, path);
-    if (path === eventPath || path === `${eventPath}/`) return this.#events.request(exchange);
+    if (this.#isEventPath(path)) return this.#events.request(exchange);
     if (hasDotSegment(path)) return respondError(exchange, 400, 'bad_request', DOT_SEGMENTS);
     if (path === uploadPath || path === `${uploadPath}/`) {
       if (method === 'POST') return void this.#uploads.post(exchange);
       if (method === 'OPTIONS') return void this.#forward(exchange);
     }
     const isFile = path.startsWith(`${uploadPath}/`) && (method === 'GET' || method === 'HEAD');
-    if (isFile || proxyOther) return void this.#forward(exchange);
+    if (isFile) return void this.#forward(exchange);
+    if (this.#isReserved(path)) return respondError(exchange, 404, 'not_found', OWN_PATHS);
+    if (proxyOther) return void this.#forward(exchange);
     respondError(
       exchange,
       404,
@@ -184,12 +191,24 @@ export class Gateway implements TransportHandler {
 
   upgrade(request: UpgradeRequest): void {
     const { path, query } = parseTarget(request.head.target);
-    const { eventPath, proxyOther } = this.#options;
-    if (path === eventPath || path === `${eventPath}/`) return this.#events.upgrade(request);
+    const { proxyOther } = this.#options;
+    if (this.#isEventPath(path)) return this.#events.upgrade(request);
     if (hasDotSegment(path)) return refuseUpgrade(request, 400, 'bad_request', DOT_SEGMENTS);
+    if (this.#isReserved(path)) return refuseUpgrade(request, 404, 'not_found', OWN_PATHS);
     const backend = proxyOther ? this.#parts.pool.forToken(clientToken(query)) : undefined;
     if (backend === undefined) return refuseUpgrade(request, 404, 'not_found', 'No WebSocket is served here.');
     void proxyWebSocket(request, backend.upstream, this.#parts);
+  }
+
+  #isEventPath(path: string): boolean {
+    const { eventPath } = this.#options;
+    return path === eventPath || path === `${eventPath}/`;
+  }
+
+  /** A worker takes events and uploads at more than their own paths: all of it passes the pipeline, or not at all. */
+  #isReserved(path: string): boolean {
+    const plain = plainPath(path);
+    return this.#reserved.some((own) => isUnder(plain, own));
   }
 
   summaries(limit: number): SessionSummary[] {
