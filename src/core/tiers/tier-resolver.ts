@@ -108,6 +108,11 @@ export class TierResolver {
       return this.#fault(`${state}.${handler}`, cause instanceof Error ? cause.name : 'a thrown value');
     }
     if (value === undefined || isTier(value)) return value;
+    if (isThenable(value)) {
+      // Nobody waits for it, and nobody else would hear that it failed: that would end the process.
+      void Promise.resolve(value).catch(() => undefined);
+      return this.#fault(`${state}.${handler}`, 'a promise; it must answer at once');
+    }
     return this.#fault(`${state}.${handler}`, `a result of type ${typeof value} that is no tier`);
   }
 
@@ -159,6 +164,10 @@ export class TierResolver {
     if (mode === 'smart') return { tier: state?.smart ?? 'full', source: 'mode' };
     return { tier: mode, source: 'mode' };
   }
+}
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return typeof value === 'object' && value !== null && 'then' in value;
 }
 
 /** A rule with a path adds to what is asked on that page; it never takes anything away. */

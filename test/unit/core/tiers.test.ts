@@ -322,6 +322,7 @@ describe('a resolve function', () => {
     ['returns no tier', () => 'of 5550123'],
     ['returns null', () => null],
     ['returns a promise', async () => Promise.resolve('none')],
+    ['returns a promise that fails', async () => Promise.reject(new RangeError('of 5550123'))],
     ['returns a key of every object', () => 'toString'],
   ] as [string, () => unknown][])(
     'that %s means full, is counted, and logged once for each handler without its values',
