@@ -192,6 +192,37 @@ describe('an annotation', () => {
     expect(annotationOf(await sent(stack, client, 'root.cart.add'))).toBeDefined();
   });
 
+  it('is the page’s own handlers’ where a rule asks everybody for a login: they alone pass, by their exact names', async () => {
+    const stack = await start({ tiers: { rules: [{ login: 'required' }] } });
+    await stack.link({ ...MANIFEST, auth: true });
+    const client = await EngineClient.open(stack.sidecar.url, { token: TOKEN });
+    stops.push(() => client.end());
+    await client.connect();
+    const root = 'reflex___state____state';
+    const own = [
+      `${root}.hydrate`,
+      `${root}.hydrate_and_load`,
+      `${root}.set_is_hydrated`,
+      `${root}.reflex___state____on_load_internal_state.on_load_internal`,
+      `${root}.reflex___state____on_load_internal_state.set_is_hydrated`,
+    ];
+    const others = [
+      'root.hydrate',
+      'root.cart.set_is_hydrated',
+      `${root}.on_load_internal`,
+      `${root}.shop___on_load_internal_state.on_load_internal`,
+      `${root}.hydrate.hydrate`,
+      `x.${root}.hydrate`,
+    ];
+    for (const name of [...others, ...own]) {
+      client.send(`42/_event,["event",{"name":"${name}","payload":{},"router_data":{"pathname":"/login"}}]`);
+    }
+    await stack.worker.untilText((text) => text.includes(own.at(-1) ?? ''));
+    const names = stack.worker.texts().flatMap((text) => /"name":"([^"]+)"/.exec(text)?.[1] ?? []);
+    expect(names).toEqual(own);
+    expect(client.messages.filter((text) => text.includes('_redirect'))).toHaveLength(others.length);
+  });
+
   it('carries the user that a worker told of, and access is refused at the edge', async () => {
     const stack = await start({ tiers: { rules: [{ state: 'shop.order.*', login: 'staff' }] } });
     const link = await stack.link({ ...MANIFEST, auth: true });

@@ -1,10 +1,11 @@
 import type { AuthResult } from '../../ports/auth.ts';
+import type { Access } from '../../ports/tiers.ts';
 import type { ClientToken } from '../../protocol/brand.ts';
 import { exceedsCodePoints } from '../../protocol/engine-io.ts';
 import { tokenHash } from '../../protocol/keys.ts';
 import { insertAnnotation, parseReflexPacket, stripAnnotation, type ReflexEvent } from '../../protocol/reflex-event.ts';
 import { encodeConnectError, SocketPacket, type PacketHeader } from '../../protocol/socket-io.ts';
-import { checkAccess, type Verdict } from '../access/access-policy.ts';
+import { askedOf, checkAccess, type Verdict } from '../access/access-policy.ts';
 import { refusalUpdate } from '../access/refusal-update.ts';
 import type { ClientIdentity } from '../auth/client-identity.ts';
 import type { Decision } from '../tiers/tier-resolver.ts';
@@ -87,13 +88,12 @@ export class EventPipeline {
     const { tiers, metrics, users, clock } = this.#context;
     const decision = tiers.decide(event, this.#client);
     if (event.path !== '' && event.path.length <= MAX_PATH) this.path = event.path;
-    const user = this.#user(decision);
+    const access = askedOf(event.name, decision.access);
+    const user = this.#user(decision.tier, access);
     if (user === 'wait') {
       if (users === undefined) return INVALID;
       return { kind: 'wait', until: this.identity.find(users.resolver, users.cookie, clock) };
     }
-    // The hydrate is never refused: without it there is no page to say why. Everything else in CONNECT is an event like any.
-    const access = HYDRATE.test(event.name) ? [] : decision.access;
     const verdict = checkAccess(access, user ?? UNKNOWN);
     if (verdict !== 'allow' && !(verdict === 'unknown' && this.#canDelegate(target, packet))) {
       return this.#refuse(verdict, event, header);
@@ -111,9 +111,9 @@ export class EventPipeline {
   }
 
   /** undefined: nobody asked, since nobody needs to know. */
-  #user(decision: Decision): AuthResult | 'wait' | undefined {
+  #user(tier: Decision['tier'], access: readonly Access[]): AuthResult | 'wait' | undefined {
     const { users, clock } = this.#context;
-    if (decision.tier === 'none' && decision.access.length === 0) return undefined;
+    if (tier === 'none' && access.length === 0) return undefined;
     if (users === undefined) return undefined;
     return this.identity.known(users.resolver, users.cookie, clock) ?? 'wait';
   }
@@ -145,8 +145,6 @@ export class EventPipeline {
   }
 }
 
-/** What a page begins with: a handler of Reflex's own root state, whose name has no dot. */
-const HYDRATE = /^[^.]+\.hydrate(_and_load)?$/;
 const MAX_PATH = 1_024;
 /** No annotation is longer: payload, mac and the key around them. Characters. */
 const MAX_ANNOTATION = 8_400;
