@@ -11,6 +11,13 @@ export interface ComposedSource extends AuthSource {
   close?(): Promise<void>;
 }
 
+export interface SourceParts {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** The permissions that the rules in force name. */
+  readonly permissions: () => readonly string[];
+}
+
 /** The permissions that access rules name: whoever answers for a user says which of them it has. */
 export function permissionsOf(rules: readonly TierRule[]): string[] {
   const named = rules.flatMap(({ login }) => (typeof login === 'object' ? [login.permission] : []));
@@ -21,7 +28,7 @@ export function permissionsOf(rules: readonly TierRule[]): string[] {
 export async function composeSource(
   config: Config,
   links: LinkServer | undefined,
-  parts: { clock: Clock; logger: Logger },
+  parts: SourceParts,
 ): Promise<ComposedSource | undefined> {
   switch (config.auth.source) {
     case 'none':
@@ -34,7 +41,7 @@ export async function composeSource(
 }
 
 /** `pg` is loaded where it is used: a start without it does not pay for it. */
-async function composeDjangoDb(config: Config, parts: { clock: Clock; logger: Logger }): Promise<ComposedSource> {
+async function composeDjangoDb(config: Config, parts: SourceParts): Promise<ComposedSource> {
   const { secretKey, secretKeyFallbacks, userModel, userTable, sessionTable, backends } = config.auth.django;
   const { url, replicaUrl } = config.database;
   if (secretKey === undefined)
@@ -55,7 +62,6 @@ async function composeDjangoDb(config: Config, parts: { clock: Clock; logger: Lo
       backends,
       ...(userTable !== undefined && { userTable }),
     },
-    permissions: () => permissionsOf(config.tiers.rules),
   });
   return {
     resolve: (cookie, signal) => source.resolve(cookie, signal),

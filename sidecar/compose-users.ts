@@ -1,13 +1,17 @@
 import type { Config } from '../config/index.ts';
+import { memoryInvalidationBus } from '../src/adapters/shared/memory-invalidation-bus.ts';
+import { LostWorkers } from '../src/core/auth/lost-workers.ts';
 import { UserResolver } from '../src/core/auth/user-resolver.ts';
-import type { AuthSource, Invalidation, SharedUserCache } from '../src/ports/auth.ts';
+import type { Invalidation, SharedUserCache } from '../src/ports/auth.ts';
 import type { SharedBudget } from '../src/ports/budget.ts';
 import type { InvalidationBus } from '../src/ports/invalidation-bus.ts';
 import type { Clock } from '../src/ports/clock.ts';
+import type { LinkEnd } from '../src/ports/links.ts';
 import type { Logger } from '../src/ports/logger.ts';
 import type { Metrics } from '../src/ports/metrics.ts';
 import type { DependencyHealth } from '../src/ports/operator.ts';
 import { keyring } from '../src/protocol/keys.ts';
+import type { ComposedSource } from './compose-source.ts';
 
 /** How users are found, remembered and forgotten. */
 export interface Users {
@@ -16,8 +20,11 @@ export interface Users {
   /** What Redis shares of the rates; undefined: each sidecar counts for itself. */
   readonly budget: SharedBudget | undefined;
   health(): DependencyHealth[];
-  /** Forgets here, in Redis, and in every other sidecar. */
-  invalidate(what: Invalidation): void;
+  /** Forgets here, in Redis, and in every other sidecar. `id`: of a message that may come on other ways, too. */
+  invalidate(what: Invalidation, id?: string): void;
+  /** A worker's link ended without a goodbye: what it invalidates does not come here. */
+  workerLost(instance: string, end: LinkEnd): void;
+  workersLinked(instances: readonly string[]): void;
   close(): Promise<void>;
 }
 
@@ -26,6 +33,8 @@ export interface UsersParts {
   readonly logger: Logger;
   readonly metrics: Metrics;
   readonly instance: string;
+  /** The permissions that the rules in force name. */
+  readonly permissions: () => readonly string[];
   /** Called for every invalidation, wherever it came from. */
   readonly onInvalidated: (what: Invalidation) => void;
 }
@@ -41,36 +50,57 @@ interface Shared {
 const BUS_TIMEOUT = 500;
 
 /** Builds what users need; a Redis that is not there yet holds nothing up. */
-export async function composeUsers(config: Config, source: AuthSource | undefined, parts: UsersParts): Promise<Users> {
+export async function composeUsers(
+  config: Config,
+  source: ComposedSource | undefined,
+  parts: UsersParts,
+): Promise<Users> {
+  const { clock, logger, permissions } = parts;
   const { ttl, max } = config.auth.cache;
   const { secret } = config;
   const { url } = config.redis;
   const shared =
     url === undefined || secret === undefined ? undefined : await composeShared(config, url, secret, parts);
+  const bus = shared?.bus ?? memoryInvalidationBus();
   const isKnown = source !== undefined && secret !== undefined;
   const resolver = isKnown
-    ? new UserResolver({ ttl: ttl * 1000, max }, { ...parts, source, shared: shared?.cache })
+    ? new UserResolver({ ttl: ttl * 1000, max, permissions }, { ...parts, source, shared: shared?.cache })
     : undefined;
   const apply = (what: Invalidation): void => {
+    // First, so that whoever asks from now on asks the primary.
+    source?.invalidated?.(what);
     resolver?.invalidate(what);
     parts.onInvalidated(what);
   };
-  const blind = (isBlind: boolean): void => {
-    // What every sidecar missed meanwhile may still stand in Redis.
-    if (!isBlind) resolver?.invalidate({ all: true });
-    resolver?.setBlind(isBlind);
+  const look = (): void => {
+    // What was missed may still be missing on a replica. In Redis it stands for others to use: whoever missed nothing may.
+    source?.invalidated?.({ all: true });
+    resolver?.forget({ all: true });
+    resolver?.setBlind(bus.blind || lost.any);
   };
-  await shared?.bus.start({ invalidated: apply, blind }, BUS_TIMEOUT);
-  if (shared?.bus.blind === true) resolver?.setBlind(true);
+  const lost = new LostWorkers(clock, () => {
+    if (lost.any) logger.warn({}, 'a worker is cut off and may invalidate users unheard: they are kept shortly');
+    look();
+  });
+  await bus.start({ invalidated: apply, blind: look }, BUS_TIMEOUT);
   return {
     resolver,
     budget: shared?.budget,
     health: () => (shared === undefined ? [] : [busHealth(shared.bus)]),
-    invalidate(what) {
+    invalidate(what, id) {
+      if (id !== undefined && !bus.admit(id)) return;
       apply(what);
-      void shared?.bus.publish(what);
+      void bus.publish(what, id);
     },
-    close: async () => shared?.close(),
+    workerLost(instance, end) {
+      // Workers publish to Redis as well, whether they are linked or not.
+      if (shared === undefined) lost.lost(instance, end);
+    },
+    workersLinked: (instances) => lost.linked(instances),
+    close: async () => {
+      lost.close();
+      await shared?.close();
+    },
   };
 }
 
@@ -85,7 +115,8 @@ async function composeShared(config: Config, url: string, secret: string, parts:
   const keys = keyring(secret, previousSecrets, 'cache');
   const client = redisClient({ url, role: 'commands', logger });
   const subscriber = redisClient({ url, role: 'subscriber', logger });
-  const cache = redisUserCache({ client, name, keys, clock, logger });
+  const ttl = config.auth.cache.ttl * 1000;
+  const cache = redisUserCache({ client, name, ttl, keys, clock, logger });
   const bus = redisInvalidationBus({ commands: client, subscriber, name, instance, keys, clock, logger });
   logger.info({ name }, 'users are shared and forgotten together over Redis');
   return {

@@ -60,13 +60,16 @@ export async function compose(config: Config, parts: ComposeParts): Promise<Runn
   const { pool } = backends;
   const links = makeLinks(config, parts);
   const instance = randomUUID();
-  const source = await composeSource(config, links, parts);
+  let current = config;
+  const permissions = (): readonly string[] => permissionsOf(current.tiers.rules);
+  const source = await composeSource(config, links, { ...parts, permissions });
+  let served: Gateway | undefined;
   const users = await composeUsers(config, source, {
     ...parts,
     instance,
+    permissions,
     onInvalidated: (what) => {
-      source?.invalidated?.(what);
-      if (config.auth.revoked === 'reconnect') gateway.revoke(what);
+      if (config.auth.revoked === 'reconnect') served?.revoke(what);
     },
   });
   const live = await composeBus(config, { ...parts, instance });
@@ -104,19 +107,21 @@ export async function compose(config: Config, parts: ComposeParts): Promise<Runn
     },
   );
   delivery.serve(gateway);
+  served = gateway;
   const isAlone = links !== undefined && live.bus.kind === 'memory';
   const endWatch = isAlone ? watchForSecondSidecar(links, parts) : undefined;
   links?.setRules(rulesMessage(config));
   const reports = new ShadowReports(metrics);
-  let current = config;
   if (links !== undefined) {
     links.listener = {
       workers: () => {
         gateway.workersChanged(links.workers);
         workers.update(links.workers);
+        users.workersLinked(links.workers.map(({ manifest }) => manifest.instance));
       },
       session: (token, cookie) => gateway.sessionChanged(token, cookie),
-      invalidated: (what) => users.invalidate(what),
+      invalidated: (what, id) => users.invalidate(what, id),
+      lost: (worker, end) => users.workerLost(worker, end),
       reported: (worker, report) => {
         if (current.tiers.shadow) reports.report(worker, report);
       },
@@ -185,8 +190,11 @@ export async function compose(config: Config, parts: ComposeParts): Promise<Runn
       const changed = JSON.stringify(message) !== JSON.stringify(rulesMessage(current));
       const watching = next.tiers.shadow ? (links?.workers ?? []) : [];
       if (changed) reports.forget(new Set(watching.map(({ manifest }) => manifest.instance)));
+      const named = JSON.stringify(permissions());
       current = next;
       links?.setRules(message);
+      // After the rules: a worker that is asked from now on looks for the new ones.
+      if (JSON.stringify(permissions()) !== named) users.resolver?.permissionsChanged();
     },
     unready() {
       state.accepting = false;

@@ -43,7 +43,7 @@ const source: AuthSource = {
 async function makeTabs(withUsers: boolean): Promise<EventPipeline[]> {
   const metrics = new Figures();
   const resolver = new UserResolver(
-    { ttl: 3_600_000, max: 50_000 },
+    { ttl: 3_600_000, max: 50_000, permissions: () => [] },
     { source, shared: undefined, clock: systemClock, metrics },
   );
   const options = { mode: 'full', rules: [], resolve: undefined } as const;
@@ -64,7 +64,7 @@ async function makeTabs(withUsers: boolean): Promise<EventPipeline[]> {
   return Promise.all(
     Array.from({ length: USERS }, async (_, index) => {
       const cookie = `session-key-of-tab-number-${index}`;
-      if (withUsers) await resolver.resolve(sessionHash(cookie), cookie);
+      if (withUsers) await resolver.find(sessionHash(cookie), cookie);
       const headers = { cookie: `csrftoken=abcdefghijklmnop; sessionid=${cookie}; theme=dark` };
       const request = { target: '/_event/', headers, protocols: [] };
       const client = clientInfo({ token: `tab-${index}` as ClientToken, address: '127.0.0.1', request });

@@ -17,6 +17,8 @@ export type AuthAnswer =
       readonly kind: 'user';
       readonly user: UserSnapshot;
       readonly permissions: readonly string[];
+      /** The permissions that were looked for: of others nothing is known. undefined: those of the rules in force. */
+      readonly asked?: readonly string[];
       /** Names of Django groups, at most 100; undefined: the source cannot tell. */
       readonly groups?: readonly string[];
       readonly at: number;

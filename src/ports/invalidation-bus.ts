@@ -9,8 +9,10 @@ import type { Invalidation } from './auth.ts';
 export interface InvalidationBus {
   /** Resolves once the first connection stands, or `timeout` milliseconds have passed: then the bus begins blind. */
   start(handler: InvalidationHandler, timeout: number): Promise<void>;
-  /** Tells everyone else. Trouble is counted and logged, never thrown: TTLs are the last line. */
-  publish(what: Invalidation): Promise<void>;
+  /** Tells everyone else, under the id it came with. Trouble is counted and logged, never thrown: TTLs are the last line. */
+  publish(what: Invalidation, id?: string): Promise<void>;
+  /** For a message that came on another way: whether it is new. From now on it is not. */
+  admit(id: string): boolean;
   readonly blind: boolean;
   close(): Promise<void>;
 }

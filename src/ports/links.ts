@@ -41,13 +41,19 @@ export interface RulesMessage {
   readonly permissions: readonly string[];
 }
 
+/** `closed`: the worker's side closed the connection. `silent`: nothing came for too long, or it broke. */
+export type LinkEnd = 'closed' | 'silent';
+
 /** What workers tell while they work. */
 export interface LinkEvents {
   /** `workers` has changed. */
   workers(): void;
   /** A handler logged the tab of this token hash in (`cookie`: its new session cookie) or out (null). */
   session(token: string, cookie: string | null): void;
-  invalidated(what: Invalidation): void;
+  /** `id` tells the same message on other ways: undefined where the worker gave none. */
+  invalidated(what: Invalidation, id: string | undefined): void;
+  /** A worker's link ended without a goodbye, and it has no other: what it tells from now on does not come here. */
+  lost(instance: string, end: LinkEnd): void;
   /** A worker, by its instance, tells what it saw in shadow mode. */
   reported(worker: string, report: ShadowReport): void;
   /** A worker publishes changes; resolves with whether the bus has them. MUST NOT reject. */

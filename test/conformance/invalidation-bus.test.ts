@@ -82,6 +82,11 @@ describe.each<[string, () => InvalidationBus]>([
     expect(heard.blinds).not.toContain(true);
   });
 
+  it('takes each id of another way for new once', async () => {
+    const { bus } = await started(make());
+    expect(['a', 'a', 'b', 'a'].map((id) => bus.admit(id))).toEqual([true, false, true, false]);
+  });
+
   it('does not call back for its own messages, and can be closed twice', async () => {
     const { bus, heard } = await started(make());
     await bus.publish(USER);
@@ -125,6 +130,23 @@ describe('the Redis invalidation bus', () => {
     await django.publish(channel(), signedLikeDjango({ id: 'b', all: true }));
     await waitUntil(() => heard.seen.length > 1, { intervalMs: 5 });
     expect(heard.seen).toEqual([{ user: 'auth.user:ä' }, { all: true }]);
+  });
+
+  it('passes on under the id it came with, so that what comes on several ways is heard once', async () => {
+    const [one, two, three] = await Promise.all([started(redisBus()), started(redisBus()), started(redisBus())]);
+    const django = client('commands');
+    await connectRedis(django);
+    // A worker tells two sidecars over its links, and Redis; each of them tells the others.
+    for (const { bus } of [one, two]) {
+      expect(bus.admit('a')).toBe(true);
+      await bus.publish(USER, 'a');
+    }
+    await django.publish(channel(), signedLikeDjango({ id: 'a', ...USER }));
+    await django.publish(channel(), signedLikeDjango({ id: 'b', all: true }));
+    const heard = [one, two, three].map((sidecar) => sidecar.heard.seen);
+    await waitUntil(() => heard.every((seen) => seen.length > 0 && 'all' in (seen.at(-1) ?? {})), { intervalMs: 5 });
+    expect(heard).toEqual([[{ all: true }], [{ all: true }], [USER, { all: true }]]);
+    expect(three.bus.admit('a')).toBe(false);
   });
 
   it('ignores and counts what is not signed with a secret of the deployment', async () => {

@@ -45,6 +45,8 @@ describe.each(['TCP', 'a Unix socket'] as const)('a link over %s', (kind) => {
     workers: 0,
     sessions: [] as unknown[],
     invalidated: [] as Invalidation[],
+    lost: [] as unknown[],
+    ids: [] as unknown[],
     reported: [] as unknown[],
     published: [] as unknown[],
     bus: (): Promise<boolean> => Promise.resolve(true),
@@ -56,7 +58,7 @@ describe.each(['TCP', 'a Unix socket'] as const)('a link over %s', (kind) => {
     clock = new ManualClock();
     metrics = new Figures();
     lines.length = 0;
-    Object.assign(said, { workers: 0, sessions: [], invalidated: [], reported: [], published: [] });
+    Object.assign(said, { workers: 0, sessions: [], invalidated: [], lost: [], ids: [], reported: [], published: [] });
     said.bus = () => Promise.resolve(true);
     const log = (fields: object, message: string): void => void lines.push(JSON.stringify({ fields, message }));
     server = linkServer(
@@ -75,7 +77,11 @@ describe.each(['TCP', 'a Unix socket'] as const)('a link over %s', (kind) => {
     server.listener = {
       workers: () => said.workers++,
       session: (token, cookie) => void said.sessions.push([token, cookie]),
-      invalidated: (what) => void said.invalidated.push(what),
+      invalidated: (what, id) => {
+        said.invalidated.push(what);
+        said.ids.push(id);
+      },
+      lost: (instance, end) => void said.lost.push([instance, end]),
       reported: (worker, report) => void said.reported.push([worker, report]),
       published: (changes) => {
         said.published.push(...changes);
@@ -407,6 +413,33 @@ describe.each(['TCP', 'a Unix socket'] as const)('a link over %s', (kind) => {
       }
     });
 
+    it('and tells how it was lost, unless it ended in order or the worker has another one', async () => {
+      const goodbye = await link();
+      await eventually(() => server.workers).toHaveLength(1);
+      goodbye.send(LinkFrame.goaway, { reason: 'restart' });
+      await goodbye.untilClosed();
+      const former = await link(SECRET, { ...MANIFEST, instance: 'twice' });
+      await eventually(() => server.workers).toHaveLength(1);
+      const newer = await link(SECRET, { ...MANIFEST, instance: 'twice' });
+      await former.untilClosed();
+      await eventually(() => server.workers).toHaveLength(1);
+      expect(said.lost).toEqual([]);
+      newer.end();
+      await eventually(() => said.lost).toHaveLength(1);
+      const hung = await link(SECRET, { ...MANIFEST, instance: 'hung' });
+      hung.answersPings = false;
+      await eventually(() => server.workers).toHaveLength(1);
+      await eventually(() => {
+        clock.advance(2_500);
+        return server.workers.length;
+      }).toBe(0);
+      // Destroyed with something unread, a connection is reset: over TCP nobody knows what came before.
+      expect(said.lost).toEqual([
+        ['twice', expect.stringMatching(/^(closed|silent)$/)],
+        ['hung', 'silent'],
+      ]);
+    });
+
     it('through frames that a newer worker may send', async () => {
       const client = await link();
       client.send(31, { what: 'ever' });
@@ -516,6 +549,35 @@ describe.each(['TCP', 'a Unix socket'] as const)('a link over %s', (kind) => {
       for (const answer of answers) expect((await answer).kind).toBe('unavailable');
     });
 
+    it('questions, which are for the primary for 30 s from the start and from an invalidation', async () => {
+      const client = await link(SECRET, { ...MANIFEST, auth: true });
+      await eventually(() => server.workers).toHaveLength(1);
+      let queries = 0;
+      const isForPrimary = async (): Promise<boolean> => {
+        void server.resolve('cookie', AbortSignal.timeout(10_000));
+        return (await client.until(LinkFrame.authQuery, ++queries)).body['primary'] === true;
+      };
+      let pings = 0;
+      /** In steps, so that the worker is heard in between. */
+      const pass = async (milliseconds: number): Promise<void> => {
+        for (let left = milliseconds; left > 0; left -= 1_000) {
+          clock.advance(Math.min(left, 1_000));
+          client.send(LinkFrame.ping, { t: 1 });
+          await client.until(LinkFrame.pong, ++pings);
+        }
+      };
+      const turns = async (): Promise<boolean[]> => {
+        const before = await isForPrimary();
+        await pass(29_999);
+        const last = await isForPrimary();
+        await pass(1);
+        return [before, last, await isForPrimary()];
+      };
+      expect(await turns()).toEqual([true, true, false]);
+      server.invalidated();
+      expect(await turns()).toEqual([true, true, false]);
+    });
+
     it('logins, logouts and invalidations, and drops what is none', async () => {
       const client = await link();
       client.send(LinkFrame.session, { t: 'token-hash', cookie: 'new' });
@@ -527,14 +589,22 @@ describe.each(['TCP', 'a Unix socket'] as const)('a link over %s', (kind) => {
       client.send(LinkFrame.invalidate, { id: 'i3', all: true });
       client.send(LinkFrame.invalidate, { id: 'i4' });
       client.send(LinkFrame.invalidate, { id: 'i5', user: 7 });
+      client.send(LinkFrame.invalidate, { user: 'auth.user:8' });
+      client.send(LinkFrame.invalidate, { id: 'x'.repeat(101), user: 'auth.user:9' });
       client.send(LinkFrame.ping, { t: 1 });
       await client.until(LinkFrame.pong);
       expect(said.sessions).toEqual([
         ['token-hash', 'new'],
         ['token-hash', null],
       ]);
-      expect(said.invalidated).toMatchObject([{ user: 'auth.user:7' }, { session: 'hash' }, { all: true }]);
-      expect(said.invalidated).toHaveLength(3);
+      expect(said.invalidated).toEqual([
+        { user: 'auth.user:7' },
+        { session: 'hash' },
+        { all: true },
+        { user: 'auth.user:8' },
+        { user: 'auth.user:9' },
+      ]);
+      expect(said.ids).toEqual(['i1', 'i2', 'i3', undefined, undefined]);
     });
 
     it('changes of workers to the bus, each answered, and passes over what is none', async () => {

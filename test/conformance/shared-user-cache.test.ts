@@ -6,6 +6,7 @@ import { systemClock, type Clock } from '../../src/ports/clock.ts';
 import { silentLogger } from '../../src/ports/logger.ts';
 import { keyring } from '../../src/protocol/keys.ts';
 import { waitUntil } from '../../tools/process.ts';
+import { startRedisCluster, type RedisCluster } from '../../tools/services/redis-cluster.ts';
 import { startRedis, type Redis } from '../../tools/services/redis.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 
@@ -52,11 +53,36 @@ const redisAdapter: Adapter = {
   },
   async cache({ clock = systemClock, secret = SECRET, previous = [], name = `d${deployments}` } = {}) {
     const keys = keyring(secret, previous, 'cache');
-    return redisUserCache({ client: await client(), name, keys, clock, logger: silentLogger });
+    return redisUserCache({ client: await client(), name, ttl: TTL, keys, clock, logger: silentLogger });
   },
 };
 
-describe.each([['redis', redisAdapter]])('the shared user cache %s', (_, adapter) => {
+let cluster: RedisCluster;
+const clusterClients: RedisClient[] = [];
+
+const clusterAdapter: Adapter = {
+  async start() {
+    cluster = await startRedisCluster();
+  },
+  async stop() {
+    for (const open of clusterClients.splice(0)) closeRedis(open);
+    await cluster.stop();
+  },
+  async cache({ clock = systemClock, secret = SECRET, previous = [], name = `d${deployments}` } = {}) {
+    const made = redisClient({ url: cluster.url, role: 'commands', logger: silentLogger });
+    clusterClients.push(made);
+    await connectRedis(made);
+    const keys = keyring(secret, previous, 'cache');
+    const cache = redisUserCache({ client: made, name, ttl: TTL, keys, clock, logger: silentLogger });
+    await waitUntil(async () => (await cache.mark('probe')) !== '', { what: 'the cluster to answer' });
+    return cache;
+  },
+};
+
+describe.each([
+  ['redis', redisAdapter],
+  ['a cluster', clusterAdapter],
+])('the shared user cache %s', (_, adapter) => {
   beforeAll(() => adapter.start());
   afterAll(() => adapter.stop());
   beforeEach(() => void deployments++);
@@ -207,6 +233,59 @@ describe('the Redis user cache', () => {
     await raw.set(key('s2'), signed);
     expect(await cache.get('s2'), 'moved to another session').toBeUndefined();
     expect(await cache.get('s1')).toBeDefined();
+  });
+
+  it('does not even write what was overtaken by an invalidation', async () => {
+    const cache = await redisAdapter.cache();
+    for (const what of [{ session: 's1' }, { user: 'auth.user:42' }, { all: true as const }]) {
+      const mark = await cache.mark('s1');
+      await cache.invalidate(what);
+      await cache.set('s1', demo(), mark, TTL);
+      expect(await raw.exists(key('s1')), JSON.stringify(what)).toBe(0);
+    }
+  });
+
+  it("deletes a session's value with its invalidation", async () => {
+    const cache = await redisAdapter.cache();
+    await cache.set('s1', demo(), await cache.mark('s1'), TTL);
+    expect(await raw.exists(key('s1'))).toBe(1);
+    await cache.invalidate({ session: 's1' });
+    expect(await raw.exists(key('s1'))).toBe(0);
+  });
+
+  it.each([{ user: 'auth.user:42' }, { all: true as const }, undefined])(
+    'brings nobody back when Redis loses epochs, after the invalidation of %o',
+    async (what) => {
+      const cache = await redisAdapter.cache();
+      await cache.set('s1', demo(), await cache.mark('s1'), TTL);
+      if (what !== undefined) await cache.invalidate(what);
+      const epochs = await raw.keys(`bridgehead:d${deployments}:auth-epoch*`);
+      expect(epochs.length).toBeGreaterThan(3);
+      for (const lost of epochs) {
+        const value = (await raw.get(lost)) ?? '';
+        await raw.del(lost);
+        if (what !== undefined || !lost.endsWith('-epoch')) expect(await cache.get('s1'), lost).toBeUndefined();
+        await raw.set(lost, value);
+      }
+      await raw.del(epochs);
+      expect(await cache.get('s1')).toBeUndefined();
+      // An epoch that begins anew is none that an old value was made under.
+      await cache.set('s2', demo(), await cache.mark('s2'), TTL);
+      await cache.mark('s1');
+      expect(await cache.get('s1')).toBeUndefined();
+      expect(await cache.get('s2')).toBeDefined();
+    },
+  );
+
+  it('lets no writer make a value outlive invalidations by a counter that runs ahead', async () => {
+    const cache = await redisAdapter.cache();
+    const counter = `bridgehead:d${deployments}:auth-epoch`;
+    await raw.set(counter, 9e15);
+    await cache.set('s1', demo(), await cache.mark('s1'), TTL);
+    await raw.set(counter, 1);
+    expect(await cache.get('s1')).toBeDefined();
+    await cache.invalidate({ user: 'auth.user:42' });
+    expect(await cache.get('s1')).toBeUndefined();
   });
 
   it('stays right when Redis loses its counter', async () => {

@@ -51,7 +51,8 @@ describe('the source django-db by its configuration', () => {
       auth: { source: 'django-db', django: { secretKey: KEY, ...django } },
       database: { url: postgres.url },
     });
-    const source = await composeSource(config, undefined, { clock: systemClock, logger: silentLogger });
+    const parts = { clock: systemClock, logger: silentLogger, permissions: () => [] };
+    const source = await composeSource(config, undefined, parts);
     const answer = await source?.resolve(cookie, AbortSignal.timeout(5_000));
     await source?.close?.();
     expect(answer?.kind).toBe(expected);

@@ -65,6 +65,7 @@ export class LinkStand {
       workers: () => this.changes++,
       session: () => undefined,
       invalidated: () => undefined,
+      lost: () => undefined,
       reported: () => undefined,
       published: () => Promise.resolve(false),
       missed: () => Promise.resolve(false),

@@ -35,7 +35,7 @@ export interface DjangoDbOptions {
 }
 
 export interface DjangoDbSource extends AuthSource {
-  /** For 30 s the primary is asked about them, not the replica. */
+  /** For 30 s the primary is asked about them, not the replica; from the start for 30 s about everybody. */
   invalidated(what: Invalidation): void;
 }
 

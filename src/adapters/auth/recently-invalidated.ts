@@ -10,10 +10,12 @@ const MAX_REMEMBERED = 50_000;
 export class RecentlyInvalidated {
   readonly #clock: Clock;
   readonly #until: LRUCache<string, number>;
-  #everythingUntil = Number.NEGATIVE_INFINITY;
+  /** Of what was invalidated just before the start nothing is known. */
+  #everythingUntil: number;
 
   constructor(clock: Clock) {
     this.#clock = clock;
+    this.#everythingUntil = clock.monotonic() + LAG;
     this.#until = new LRUCache({
       max: MAX_REMEMBERED,
       // More than can be remembered: rather the primary for everybody than a replica too early.

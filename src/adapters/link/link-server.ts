@@ -34,12 +34,14 @@ export function linkServer(
     workers: () => undefined,
     session: () => undefined,
     invalidated: () => undefined,
+    lost: () => undefined,
     reported: () => undefined,
     published: () => Promise.resolve(false),
     missed: () => Promise.resolve(false),
   };
   let turn = 0;
-  let primaryUntil = -Infinity;
+  // Nobody knows what was invalidated just before the start.
+  let primaryUntil = parts.clock.monotonic() + PRIMARY_AFTER_INVALIDATION;
 
   const accept = (socket: Socket): void => {
     const peer = socket.remoteAddress ?? 'unix socket';
@@ -55,7 +57,7 @@ export function linkServer(
       },
       changed: () => listener.workers(),
       session: (token, cookie) => listener.session(token, cookie),
-      invalidated: (what) => listener.invalidated(what),
+      invalidated: (what, id) => listener.invalidated(what, id),
       reported: (instance, report) => listener.reported(instance, report),
       published: (changes) => listener.published(changes),
       missed: (gap) => listener.missed(gap),
@@ -63,11 +65,14 @@ export function linkServer(
         metrics.linkState('refused');
         logger.warn({ peer, code, reason }, 'link refused');
       },
-      closed: (worker, reason) => {
+      closed: (worker, reason, end) => {
         links.delete(link);
         if (worker === undefined) return;
         metrics.linkState('down');
         logger.warn({ ...aboutWorker(worker), reason }, 'worker unlinked');
+        const { instance } = worker.manifest;
+        const isLinked = [...links].some((other) => other.worker?.manifest.instance === instance);
+        if (end !== undefined && !isLinked) listener.lost(instance, end);
         listener.workers();
       },
     });

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
 import type { AuthResult, Invalidation } from '../../ports/auth.ts';
 import type { Clock, Timer } from '../../ports/clock.ts';
-import type { LinkedWorker, RulesMessage, WorkerLoad } from '../../ports/links.ts';
+import type { LinkedWorker, LinkEnd, RulesMessage, WorkerLoad } from '../../ports/links.ts';
 import type { AttachRequest, VirtualSession, VirtualSink } from '../../ports/virtual-session.ts';
 import type { Keyring } from '../../protocol/keys.ts';
 import {
@@ -36,12 +36,15 @@ export interface LinkEvents extends WorkerPublishing {
   /** It sent another one, or is about to stop. */
   changed(): void;
   session(token: string, cookie: string | null): void;
-  invalidated(what: Invalidation): void;
+  invalidated(what: Invalidation, id: string | undefined): void;
   reported(worker: string, report: ShadowReport): void;
   /** `reason` holds nothing that the worker sent. */
   refused(code: LinkErrorCode, reason: string): void;
-  /** Once, at the end and before its sessions hear of it; the worker is undefined where it never got ready. */
-  closed(worker: LinkedWorker | undefined, reason: string): void;
+  /**
+   * Once, at the end and before its sessions hear of it; the worker is undefined where it never got ready. `end`: how, where
+   * neither side had said goodbye.
+   */
+  closed(worker: LinkedWorker | undefined, reason: string, end: LinkEnd | undefined): void;
 }
 
 export type LinkErrorCode = 'VERSION' | 'AUTH' | 'NAME' | 'FRAME' | 'TIMEOUT' | 'MANIFEST';
@@ -85,6 +88,8 @@ export class WorkerLink {
   readonly #handshake: Timer;
   #state: 'auth' | 'manifest' | 'ready' = 'auth';
   #worker: ReadyWorker | undefined;
+  /** Either side has said goodbye. */
+  #inOrder = false;
 
   constructor(socket: Socket, identity: LinkIdentity, parts: { clock: Clock }, events: LinkEvents) {
     this.#identity = identity;
@@ -133,6 +138,7 @@ export class WorkerLink {
 
   /** Says why and goes. */
   leave(reason: string): void {
+    this.#inOrder = true;
     this.#connection.send(LinkFrame.goaway, { reason });
     this.#connection.leave(reason);
   }
@@ -188,7 +194,7 @@ export class WorkerLink {
         return this.#session(message);
       case LinkFrame.invalidate: {
         const what = readInvalidation(message);
-        if (what !== undefined) this.#events.invalidated(what);
+        if (what !== undefined) this.#events.invalidated(what, asMessageId(message['id']));
         return;
       }
       case LinkFrame.report:
@@ -208,6 +214,7 @@ export class WorkerLink {
       case LinkFrame.stats:
         return this.#stats(message);
       case LinkFrame.goaway:
+        this.#inOrder = true;
         this.#connection.leave('the worker leaves', GOODBYE_TIMEOUT);
         // Nothing new may come to it.
         return this.#stopping(0);
@@ -285,9 +292,16 @@ export class WorkerLink {
     this.#worker = undefined;
     this.#handshake.cancel();
     this.#queries.close();
-    this.#events.closed(worker, reason);
+    const how = end === 'lost' ? 'closed' : 'silent';
+    this.#events.closed(worker, reason, this.#inOrder ? undefined : how);
     this.#sessions.ended(end);
   }
+}
+
+const MAX_ID = 100;
+
+function asMessageId(id: unknown): string | undefined {
+  return typeof id === 'string' && id !== '' && id.length <= MAX_ID ? id : undefined;
 }
 
 function asFigure(value: unknown, field: string): number {

@@ -1,9 +1,10 @@
+import { randomUUID } from 'node:crypto';
 import type { Invalidation } from '../../ports/auth.ts';
 import type { Clock, Timer } from '../../ports/clock.ts';
 
 export interface PendingInvalidationsOptions {
-  /** Resolves with whether it arrived. MUST NOT reject. */
-  readonly send: (what: Invalidation) => Promise<boolean>;
+  /** Resolves with whether it arrived; the same id on each try. MUST NOT reject. */
+  readonly send: (what: Invalidation, id: string) => Promise<boolean>;
   readonly clock: Clock;
   /** Between two rounds of tries. Milliseconds. */
   readonly retryDelay: number;
@@ -12,10 +13,15 @@ export interface PendingInvalidationsOptions {
 /** More than this many become one that forgets everything. */
 const MAX_PENDING = 1_000;
 
+interface Entry {
+  readonly what: Invalidation;
+  readonly id: string;
+}
+
 /** Invalidations that are on their way, or did not arrive and are sent again until they do. */
 export class PendingInvalidations {
   readonly #options: PendingInvalidationsOptions;
-  readonly #waiting = new Map<string, { readonly what: Invalidation }>();
+  readonly #waiting = new Map<string, Entry>();
   #retrying = false;
   #closed = false;
   #timer: Timer | undefined;
@@ -25,8 +31,8 @@ export class PendingInvalidations {
   }
 
   /** Resolves after the first try, however it went. */
-  async add(what: Invalidation): Promise<void> {
-    const entry = { what };
+  async add(what: Invalidation, id: string = randomUUID()): Promise<void> {
+    const entry = { what, id };
     // The same once more is a new one: the older may already be past its reading.
     this.#waiting.set(nameOf(what), entry);
     if (this.#waiting.size > MAX_PENDING) {
@@ -54,8 +60,8 @@ export class PendingInvalidations {
     this.#timer?.cancel();
   }
 
-  async #try(entry: { readonly what: Invalidation }): Promise<boolean> {
-    const arrived = await this.#options.send(entry.what);
+  async #try(entry: Entry): Promise<boolean> {
+    const arrived = await this.#options.send(entry.what, entry.id);
     const name = nameOf(entry.what);
     if (arrived && this.#waiting.get(name) === entry) this.#waiting.delete(name);
     return arrived;

@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
 import type { Invalidation } from '../../ports/auth.ts';
 import type { Clock, Timer } from '../../ports/clock.ts';
@@ -69,8 +68,8 @@ export class RedisInvalidationBus implements InvalidationBus {
     this.#pending = new PendingInvalidations({
       clock,
       retryDelay: BEAT_INTERVAL,
-      send: async (what) => {
-        const sent = await breaker.run(() => this.#send(what));
+      send: async (what, id) => {
+        const sent = await breaker.run(() => this.#send(what, id));
         this.#say(sent === undefined);
         return sent !== undefined;
       },
@@ -108,8 +107,14 @@ export class RedisInvalidationBus implements InvalidationBus {
     if (this.#blind) handler.blind(true);
   }
 
-  publish(what: Invalidation): Promise<void> {
-    return this.#pending.add(what);
+  publish(what: Invalidation, id?: string): Promise<void> {
+    return this.#pending.add(what, id);
+  }
+
+  admit(id: string): boolean {
+    const isNew = !this.#seen.has(id);
+    this.#seen.set(id, true);
+    return isNew;
   }
 
   /** The clients stay open: they belong to whoever made them. */
@@ -127,8 +132,7 @@ export class RedisInvalidationBus implements InvalidationBus {
     if (subscriber.status === 'ready') await subscriber.unsubscribe(this.#channel).catch(() => undefined);
   }
 
-  async #send(what: Invalidation): Promise<void> {
-    const id = randomUUID();
+  async #send(what: Invalidation, id: string): Promise<void> {
     this.#seen.set(id, true);
     await this.#options.commands.publish(this.#channel, signText({ id, ...what }, this.#options.keys));
   }

@@ -4,7 +4,7 @@ import type { Logger } from '../../ports/logger.ts';
 import type { Keyring } from '../../protocol/keys.ts';
 import { readAuthAnswer } from '../shared/auth-answer.ts';
 import { Breaker } from '../shared/breaker.ts';
-import { Epochs } from './epochs.ts';
+import { Epochs, type Under } from './epochs.ts';
 import { PendingInvalidations } from './pending-invalidations.ts';
 import type { RedisClient } from './redis-client.ts';
 import { readSigned, signText } from './signed-text.ts';
@@ -13,6 +13,8 @@ export interface RedisUserCacheOptions {
   readonly client: RedisClient;
   /** The deployment's. */
   readonly name: string;
+  /** The longest life of an answer. Milliseconds. */
+  readonly ttl: number;
   /** For the purpose `cache`. */
   readonly keys: Keyring;
   readonly clock: Clock;
@@ -22,15 +24,18 @@ export interface RedisUserCacheOptions {
 /** Redis has so long to answer, and is left alone for so long where it did not. Milliseconds. */
 const TIMEOUT = 50;
 const PAUSE = 1_000;
+/** An epoch lives so much longer than what was made under it: a source takes its time. Milliseconds. */
+const MORE = 10_000;
 
 /**
  * Answers under `bridgehead:<name>:auth:<session hash>`, signed and bound to that session: a writer to Redis can neither make a user
- * nor move one to another session. Each carries its mark (`Epochs`): what was invalidated since is a miss, whoever wrote it.
+ * nor move one to another session. The signed part says which epochs it was made under (`Epochs`): a value of others is a miss.
+ * A writer who puts back a value together with its epochs is met by the resolver, which heeds what it heard itself.
  *
  * An invalidation that Redis did not confirm is remembered here, heeded by `get`, and sent again until it is confirmed.
  */
-export function redisUserCache({ client, name, keys, clock, logger }: RedisUserCacheOptions): SharedUserCache {
-  const epochs = new Epochs(client, name);
+export function redisUserCache({ client, name, ttl, keys, clock, logger }: RedisUserCacheOptions): SharedUserCache {
+  const epochs = new Epochs(client, name, ttl + MORE);
   const breaker = new Breaker({ timeout: TIMEOUT, pause: PAUSE, clock });
   const pending = new PendingInvalidations({
     send: async (what) => (await breaker.run(() => epochs.raise(what))) !== undefined,
@@ -39,16 +44,9 @@ export function redisUserCache({ client, name, keys, clock, logger }: RedisUserC
   });
   let toldForged = false;
 
-  const keyOf = (session: string): string => `bridgehead:${name}:auth:${session}`;
   const contextOf = (session: string): string => `user\n${name}\n${session}`;
 
-  async function read(session: string): Promise<AuthAnswer | undefined> {
-    const [text, all, ofSession] = await Promise.all([
-      client.get(keyOf(session)),
-      epochs.of({ all: true }),
-      epochs.of({ session }),
-    ]);
-    if (text === null) return undefined;
+  function verified(text: string, session: string): Readonly<Record<string, unknown>> {
     const body = readSigned(text, keys, contextOf(session));
     if (body === undefined && !toldForged) {
       toldForged = true;
@@ -57,13 +55,20 @@ export function redisUserCache({ client, name, keys, clock, logger }: RedisUserC
         'a cached user in Redis was not signed with a secret of this deployment; such values are ignored',
       );
     }
-    const { mark, at, until, answer } = body ?? {};
-    if (typeof mark !== 'number' || typeof at !== 'number' || typeof until !== 'number') return undefined;
-    if (clock.now() >= until || all > mark || ofSession > mark) return undefined;
+    return body ?? {};
+  }
+
+  async function read(session: string): Promise<AuthAnswer | undefined> {
+    const value = await epochs.read(session);
+    if (value === undefined) return undefined;
+    const { under, at, until, answer } = verified(value.text, session);
+    if (!Array.isArray(under) || typeof at !== 'number' || typeof until !== 'number') return undefined;
+    if (clock.now() >= until || value.under.some((epoch, scope) => under[scope] !== epoch)) return undefined;
     const found = readAuthAnswer(answer, at);
     if (found?.kind !== 'user') return found;
     const user = userKey(found.user);
-    return (await epochs.of({ user })) > mark || pending.has(session, user) ? undefined : found;
+    const ofUser = await epochs.ofUser(user);
+    return ofUser === undefined || ofUser !== under[2] || pending.has(session, user) ? undefined : found;
   }
 
   return {
@@ -72,18 +77,20 @@ export function redisUserCache({ client, name, keys, clock, logger }: RedisUserC
       return (await breaker.run(() => read(session)))?.value;
     },
 
-    async mark() {
-      return String((await breaker.run(() => epochs.now()))?.value ?? '');
+    async mark(session) {
+      return (await breaker.run(() => epochs.begin(session)))?.value ?? '';
     },
 
-    async set(session, answer, mark, ttl) {
+    async set(session, answer, mark, life) {
       const ends = answer.kind === 'user' ? (answer.expires ?? Infinity) : Infinity;
-      const until = Math.min(answer.at + ttl, ends);
-      const life = Math.floor(until - clock.now());
+      const until = Math.min(answer.at + life, ends);
+      const left = Math.floor(until - clock.now());
       // An answer of the future is a wrong clock, not a longer life.
-      if (mark === '' || life <= 0 || life > ttl) return;
-      const text = signText({ mark: Number(mark), at: answer.at, until, answer }, keys, contextOf(session));
-      await breaker.run(() => client.set(keyOf(session), text, 'PX', life));
+      if (mark === '' || left <= 0 || left > life) return;
+      const user = answer.kind === 'user' ? userKey(answer.user) : undefined;
+      const text = (under: Under): string =>
+        signText({ under, at: answer.at, until, answer }, keys, contextOf(session));
+      await breaker.run(() => epochs.store({ session, user, mark }, left, text));
     },
 
     async invalidate(what: Invalidation) {

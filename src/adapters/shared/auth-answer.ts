@@ -21,12 +21,15 @@ export function readAuthAnswer(value: unknown, at: number): AuthAnswer | undefin
   if (value['kind'] === 'anonymous') return { kind: 'anonymous', at };
   if (value['kind'] !== 'user') return undefined;
   const user = readSnapshot(value['user']);
-  const { permissions = [], expires, groups } = value;
+  const { permissions = [], asked, expires, groups } = value;
   if (user === undefined || !Array.isArray(permissions)) return undefined;
-  const names = permissions.filter((name) => typeof name === 'string');
+  const names = textsOf(permissions);
+  const looked = Array.isArray(asked) ? { asked: textsOf(asked) } : {};
   const ends = typeof expires === 'number' && Number.isFinite(expires) ? { expires } : {};
-  const isMember = Array.isArray(groups)
-    ? { groups: groups.filter((name) => typeof name === 'string').slice(0, MAX_GROUPS) }
-    : {};
-  return { kind: 'user', user, permissions: names, at, ...ends, ...isMember };
+  const isMember = Array.isArray(groups) ? { groups: textsOf(groups).slice(0, MAX_GROUPS) } : {};
+  return { kind: 'user', user, permissions: names, ...looked, at, ...ends, ...isMember };
+}
+
+function textsOf(values: readonly unknown[]): string[] {
+  return values.filter((value) => typeof value === 'string');
 }

@@ -28,7 +28,15 @@ export function checkAccess(access: readonly Access[], result: AuthResult): Verd
   if (access.length === 0) return 'allow';
   if (result.kind === 'unavailable') return 'unknown';
   if (result.kind === 'anonymous') return 'login';
-  return access.every((rule) => allows(rule, result)) ? 'allow' : 'forbidden';
+  const refusing = access.filter((rule) => !allows(rule, result));
+  if (refusing.length === 0) return 'allow';
+  return refusing.every((rule) => isUnasked(rule, result)) ? 'unknown' : 'forbidden';
+}
+
+/** Whether nobody has looked for this permission: whoever answered had other rules. */
+function isUnasked(rule: Access, { user, asked }: AuthResult & { kind: 'user' }): boolean {
+  if (typeof rule !== 'object' || user.f['is_active'] === false) return false;
+  return asked !== undefined && !asked.includes(rule.permission);
 }
 
 function allows(rule: Access, { user, permissions }: AuthResult & { kind: 'user' }): boolean {

@@ -2,7 +2,7 @@ import { userKey, type AuthAnswer, type AuthResult, type Invalidation } from '..
 import type { Clock } from '../../ports/clock.ts';
 import { sessionHash } from '../../protocol/keys.ts';
 import { cookieValue } from '../http/cookies.ts';
-import type { UserResolver } from './user-resolver.ts';
+import type { Found, UserResolver } from './user-resolver.ts';
 
 /** How long an answer that no cache keeps may be used for the event that asked for it. Milliseconds. */
 const FRESH = 2_000;
@@ -13,7 +13,7 @@ export class ClientIdentity {
   #override: { readonly cookie: string | undefined } | undefined;
   #current: { readonly name: string; readonly cookie: string | undefined; readonly hash: string } | undefined;
   #lastUser: string | undefined;
-  #fresh: { readonly hash: string; readonly result: AuthResult; readonly until: number } | undefined;
+  #fresh: { readonly hash: string; readonly found: Found; readonly until: number } | undefined;
 
   /** `header`: the Cookie header of the handshake. */
   constructor(header: string | undefined) {
@@ -53,7 +53,7 @@ export class ClientIdentity {
     const fresh = this.#fresh;
     if (fresh?.hash === hash && clock.monotonic() < fresh.until) {
       this.#fresh = undefined;
-      return this.#remember(fresh.result);
+      if (!users.overtaken(fresh.found, hash)) return this.#remember(fresh.found.result);
     }
     return this.#remember(users.peek(hash));
   }
@@ -62,17 +62,18 @@ export class ClientIdentity {
   async find(users: UserResolver, cookieName: string, clock: Clock): Promise<void> {
     const { cookie, hash } = this.#read(cookieName);
     if (cookie === undefined) return;
-    const result = await users.resolve(hash, cookie);
-    this.#fresh = { hash, result, until: clock.monotonic() + FRESH };
+    const found = await users.find(hash, cookie);
+    this.#fresh = { hash, found, until: clock.monotonic() + FRESH };
   }
 
   /** Asks beside the path of events. Never rejects. */
   async ask(users: UserResolver, cookieName: string, clock: Clock): Promise<AuthResult> {
     const { cookie, hash } = this.#read(cookieName);
     if (cookie === undefined) return anonymous(clock);
-    const result = await users.resolve(hash, cookie);
-    // A handler may have logged the tab in or out meanwhile.
-    return this.#read(cookieName).hash === hash ? this.#remember(result) : { kind: 'unavailable', cause: 'overtaken' };
+    const found = await users.find(hash, cookie);
+    // A handler may have logged the tab in or out meanwhile, or an invalidation has come.
+    const isOvertaken = this.#read(cookieName).hash !== hash || users.overtaken(found, hash);
+    return isOvertaken ? { kind: 'unavailable', cause: 'overtaken' } : this.#remember(found.result);
   }
 
   #remember<T extends AuthResult | undefined>(result: T): T {

@@ -10,12 +10,15 @@ import {
 import type { Clock } from '../../ports/clock.ts';
 import type { Metrics } from '../../ports/metrics.ts';
 import { Invalidations } from './invalidations.ts';
+import { Turns } from './turns.ts';
 
 export interface UserResolverOptions {
   /** How long an answer holds, from when it was made; 0 turns every cache off. Milliseconds. */
   readonly ttl: number;
   /** Entries in memory. */
   readonly max: number;
+  /** The permissions that the access rules in force name. */
+  readonly permissions: () => readonly string[];
 }
 
 /** An anonymous answer holds at most this long: a login elsewhere must show soon. Milliseconds. */
@@ -26,6 +29,14 @@ const BLIND_TTL = 5_000;
 const SOURCE_TIMEOUT = 2_500;
 /** Answers that were overtaken by an invalidation are asked for again so many times. */
 const MAX_TRIES = 3;
+/** Questions to the source at a time, as many as a worker takes: after everybody was forgotten there are thousands. */
+const MAX_QUESTIONS = 64;
+
+/** What a flight found, and where invalidations stood then. */
+export interface Found {
+  readonly result: AuthResult;
+  readonly mark: number;
+}
 
 interface Entry {
   readonly answer: AuthAnswer;
@@ -43,8 +54,10 @@ export class UserResolver {
   readonly #metrics: Metrics;
   readonly #entries: LRUCache<string, Entry> | undefined;
   readonly #sessionsOf = new Map<string, Set<string>>();
-  readonly #flights = new Map<string, Promise<AuthResult>>();
-  readonly #invalidations = new Invalidations();
+  readonly #flights = new Map<string, Promise<Found>>();
+  readonly #invalidations: Invalidations;
+  readonly #turns = new Turns(MAX_QUESTIONS);
+  readonly #permissions: () => readonly string[];
   readonly #ttl: number;
   #blind = false;
 
@@ -53,6 +66,8 @@ export class UserResolver {
     parts: { source: AuthSource; shared: SharedUserCache | undefined; clock: Clock; metrics: Metrics },
   ) {
     this.#ttl = options.ttl;
+    this.#permissions = options.permissions;
+    this.#invalidations = new Invalidations(parts.clock);
     this.#source = parts.source;
     this.#shared = parts.shared;
     this.#clock = parts.clock;
@@ -74,15 +89,21 @@ export class UserResolver {
     return undefined;
   }
 
-  /** Finds out. Never rejects; bounded by the source's timeout. */
-  resolve(session: string, cookie: string): Promise<AuthResult> {
+  /**
+   * Finds out; never rejects, bounded by the source's timeout. Who looks at it later then asks `overtaken`. Whoever joins a flight
+   * that began before an invalidation gets nothing that it forbids: a flight looks for that at its end, and asks again.
+   */
+  find(session: string, cookie: string): Promise<Found> {
     const known = this.#flights.get(session);
     if (known !== undefined) return known;
-    const flight = this.#fly(session, cookie).finally(() => {
-      if (this.#flights.get(session) === flight) this.#flights.delete(session);
-    });
+    const flight = this.#fly(session, cookie).finally(() => this.#flights.delete(session));
     this.#flights.set(session, flight);
     return flight;
+  }
+
+  /** Whether an invalidation came after the answer that concerns it. */
+  overtaken({ result, mark }: Found, session: string): boolean {
+    return this.#invalidations.since(mark, session, nameOf(result));
   }
 
   /** Forgets, here and in Redis; flights under way fill nothing and ask again. */
@@ -96,14 +117,15 @@ export class UserResolver {
     this.#invalidations.add(what);
     if ('all' in what) {
       this.#entries?.clear();
-      this.#flights.clear();
       return;
     }
     const sessions = 'session' in what ? [what.session] : [...(this.#sessionsOf.get(what.user) ?? [])];
     for (const session of sessions) this.#entries?.delete(session);
-    // Whoever asks from now on must not join a flight that began before.
-    if ('session' in what) this.#flights.delete(what.session);
-    else this.#flights.clear();
+  }
+
+  /** Other permissions are named than before: what was found about the former ones says nothing of them. */
+  permissionsChanged(): void {
+    this.forget({ all: true });
   }
 
   /** Whether invalidations may be missed: then memory is emptied and answers hold only shortly, until they come again. */
@@ -113,24 +135,24 @@ export class UserResolver {
     this.forget({ all: true });
   }
 
-  async #fly(session: string, cookie: string): Promise<AuthResult> {
+  async #fly(session: string, cookie: string): Promise<Found> {
     for (let tries = 0; tries < MAX_TRIES; tries++) {
-      const mark = this.#invalidations.mark;
+      const { mark } = this.#invalidations;
       const { result, fill } = await this.#ask(session, cookie);
-      if (result.kind === 'unavailable') return result;
-      const user = result.kind === 'user' ? userKey(result.user) : undefined;
-      if (this.#invalidations.since(mark, session, user)) continue;
-      this.#keep(session, result, user);
-      await fill?.();
-      return result;
+      const user = nameOf(result);
+      if (result.kind !== 'unavailable' && this.#invalidations.since(mark, session, user)) continue;
+      if (result.kind !== 'unavailable') this.#keep(session, result, user);
+      // An event waits for the answer, not for Redis.
+      void fill?.();
+      return { result, mark: this.#invalidations.mark };
     }
-    return { kind: 'unavailable', cause: 'overtaken by invalidations' };
+    return { result: { kind: 'unavailable', cause: 'overtaken by invalidations' }, mark: this.#invalidations.mark };
   }
 
   async #ask(session: string, cookie: string): Promise<{ result: AuthResult; fill?: () => Promise<void> }> {
     const shared = this.#ttl > 0 && !this.#blind ? this.#shared : undefined;
     const cached = await shared?.get(session);
-    if (cached !== undefined && this.#holds(cached)) {
+    if (cached !== undefined && this.#believes(cached, session)) {
       this.#metrics.authLookup('redis');
       return { result: cached };
     }
@@ -138,7 +160,20 @@ export class UserResolver {
     const result = await this.#askSource(cookie);
     this.#metrics.authLookup(result.kind === 'unavailable' ? 'unavailable' : 'source');
     if (shared === undefined || mark === undefined || result.kind === 'unavailable') return { result };
-    return { result, fill: () => shared.set(session, result, mark, this.#ttlOf(result)) };
+    return { result, fill: () => shared.set(session, this.#complete(result), mark, this.#ttlOf(result)) };
+  }
+
+  /** Redis may be older than what was heard here (a failover, a writer), and another sidecar may have other rules. */
+  #believes(answer: AuthAnswer, session: string): boolean {
+    if (!this.#holds(answer) || this.#invalidations.sinceMade(answer.at, session, nameOf(answer))) return false;
+    if (answer.kind === 'anonymous') return true;
+    const { asked = [] } = answer;
+    return this.#permissions().every((name) => asked.includes(name));
+  }
+
+  /** With the permissions that were looked for, for a sidecar that may have other rules. */
+  #complete(answer: AuthAnswer): AuthAnswer {
+    return answer.kind === 'user' ? { ...answer, asked: answer.asked ?? this.#permissions() } : answer;
   }
 
   async #askSource(cookie: string): Promise<AuthResult> {
@@ -150,7 +185,12 @@ export class UserResolver {
       });
     });
     try {
-      return await Promise.race([this.#source.resolve(cookie, timeout.signal), late]);
+      if (!(await this.#turns.take(timeout.signal))) return { kind: 'unavailable', cause: 'timeout' };
+      try {
+        return await Promise.race([this.#source.resolve(cookie, timeout.signal), late]);
+      } finally {
+        this.#turns.give();
+      }
     } finally {
       timer.cancel();
     }
@@ -184,4 +224,8 @@ export class UserResolver {
     const most = this.#blind ? Math.min(this.#ttl, BLIND_TTL) : this.#ttl;
     return answer.kind === 'anonymous' ? Math.min(most, NEGATIVE_TTL) : most;
   }
+}
+
+function nameOf(result: AuthResult): string | undefined {
+  return result.kind === 'user' ? userKey(result.user) : undefined;
 }
