@@ -423,6 +423,82 @@ describe('the relay of the outbox', () => {
     expect(shared.heard.gaps).toEqual([]);
   });
 
+  /** Holds up what is published until told to go on. */
+  function held(shared: { bus: ChangeBus }): { waits: () => boolean; go: () => void } {
+    const { bus: inner } = shared;
+    let go = (): void => undefined;
+    const gate = new Promise<void>((resolve) => (go = resolve));
+    let waits = false;
+    shared.bus = {
+      ...inner,
+      publish: async (changes) => {
+        waits = true;
+        await gate;
+        await inner.publish(changes);
+      },
+    };
+    return { waits: () => waits, go };
+  }
+  const backlog = (rows: number) =>
+    sql(
+      `INSERT INTO bridgehead_change (model, action, pk) SELECT 'a.b', 'updated', n::text FROM generate_series(1, ${rows}) n`,
+    );
+  const lapsed = async (at: string): Promise<boolean> =>
+    (await admin.query<{ lapsed: boolean }>('SELECT now() > $1::timestamptz AS lapsed', [at])).rows[0]?.lapsed === true;
+
+  it('is kept by one sidecar over a backlog that takes longer than its lease, each row once', async () => {
+    const shared = sharedBus();
+    const gate = held(shared);
+    const one = relay(shared.bus, 'one');
+    await eventually(() => one.state).toBe('relaying');
+    await backlog(5_000);
+    await eventually(gate.waits).toBe(true);
+    const two = relay(shared.bus, 'two');
+    await eventually(() => two.state).toBe('standby');
+    const { rows } = await admin.query<{ until: string }>('SELECT until::text FROM bridgehead_cursor');
+    await eventually(() => lapsed(rows[0]?.until ?? '')).toBe(true);
+    expect([one.state, two.state]).toEqual(['relaying', 'standby']);
+    gate.go();
+    await eventually(() => new Set(shared.published).size).toBe(5_000);
+    // Its place has moved: what comes next is told alone.
+    await insert(6_000);
+    await eventually(() => shared.heard.pks.at(-1)).toBe(6_000);
+    expect(shared.published).toHaveLength(5_001);
+    expect([one.state, two.state]).toEqual(['relaying', 'standby']);
+  });
+
+  it('ends amid a backlog where the lease is lost, and says so', async () => {
+    const shared = sharedBus();
+    const gate = held(shared);
+    const one = relay(shared.bus, 'one');
+    await eventually(() => one.state).toBe('relaying');
+    await backlog(5_000);
+    await eventually(gate.waits).toBe(true);
+    await sql("UPDATE bridgehead_cursor SET holder = 'two', until = now() + interval '1 hour'");
+    // It finds out when it would renew, every two seconds or so.
+    const { rows } = await admin.query<{ soon: string }>("SELECT (now() + interval '4 seconds')::text AS soon");
+    await eventually(() => lapsed(rows[0]?.soon ?? '')).toBe(true);
+    gate.go();
+    await eventually(() => one.state).toBe('standby');
+    expect(shared.published).toHaveLength(1_000);
+  });
+
+  it('ends at once amid a backlog when it is closed, and another one goes on', async () => {
+    const shared = sharedBus();
+    const gate = held(shared);
+    const one = relay(shared.bus, 'one');
+    await eventually(() => one.state).toBe('relaying');
+    await backlog(5_000);
+    await eventually(gate.waits).toBe(true);
+    const closed = one.close();
+    gate.go();
+    await closed;
+    expect(shared.published).toHaveLength(1_000);
+    const two = relay(shared.bus, 'two');
+    await eventually(() => new Set(shared.published).size).toBe(5_000);
+    await eventually(() => two.state).toBe('relaying');
+  });
+
   it('brings every deployment everything, and every sidecar where each reads for itself', async () => {
     const [shop, staging, own, other] = [sharedBus(), sharedBus(), sharedBus(), sharedBus()];
     const relays = [

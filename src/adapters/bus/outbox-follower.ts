@@ -62,6 +62,7 @@ export class OutboxFollower {
         this.#backoff.reset();
         this.#options.onResult(undefined);
       } catch (error) {
+        if (this.#isClosed) return;
         // Who begins in a way of its own keeps its place elsewhere.
         if (this.#options.begin !== undefined) this.#snapshot = undefined;
         this.#options.onResult(error);
@@ -73,14 +74,20 @@ export class OutboxFollower {
   }
 
   async #read(): Promise<void> {
-    const { begin = currentSnapshot, pool, take, taken } = this.#options;
+    const { begin = currentSnapshot, pool, taken } = this.#options;
     if (this.#snapshot === undefined) {
       await requireOutbox(pool);
       this.#snapshot = await begin(pool);
     }
-    const { snapshot, count } = await readOutbox(pool, this.#snapshot, take);
+    const { snapshot, count } = await readOutbox(pool, this.#snapshot, (item) => this.#take(item));
     await taken?.(snapshot, count);
     this.#snapshot = snapshot;
+  }
+
+  #take(item: OutboxItem): Promise<void> | void {
+    // A long backlog must not hold up whoever closes.
+    if (this.#isClosed) throw new Error('closed');
+    return this.#options.take(item);
   }
 
   /** Until something calls, or it is time anyway. */

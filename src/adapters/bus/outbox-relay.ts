@@ -1,6 +1,6 @@
 import type { Pool } from 'pg';
 import type { ChangeBus } from '../../ports/change-bus.ts';
-import type { Clock } from '../../ports/clock.ts';
+import type { Clock, Timer } from '../../ports/clock.ts';
 import type { Logger } from '../../ports/logger.ts';
 import { causeOf } from './bounded.ts';
 import { ask, isNotInstalled, NotInstalledError, type OutboxItem } from './outbox.ts';
@@ -34,8 +34,11 @@ export interface OutboxRelay {
   close(): Promise<void>;
 }
 
-/** Whoever relays says so at least every two seconds; silent for so long it is taken for dead. Milliseconds. */
+/** Whoever relays says so about every two seconds, also amid a long reading; silent for so long it is taken for dead. Milliseconds. */
 const LEASE = 6_000;
+/** How often it looks whether it is time to say so, and how old the last word may be. Milliseconds. */
+const LOOK = 1_000;
+const FRESH = 1_500;
 
 const TAKE_LEASE = `
   INSERT INTO bridgehead_cursor AS cursor (name, snapshot, holder, until)
@@ -46,6 +49,8 @@ const TAKE_LEASE = `
 const ADVANCE = `
   UPDATE bridgehead_cursor SET snapshot = $3::pg_snapshot, until = now() + $4 * interval '1 millisecond'
   WHERE name = $1 AND holder = $2`;
+const RENEW =
+  "UPDATE bridgehead_cursor SET until = now() + $3 * interval '1 millisecond' WHERE name = $1 AND holder = $2";
 const RELEASE = 'UPDATE bridgehead_cursor SET until = now() WHERE name = $1 AND holder = $2';
 
 class NotElectedError extends Error {
@@ -68,6 +73,10 @@ class Relay implements OutboxRelay {
   readonly #follower: OutboxFollower;
   readonly #wakeUps: PgWakeUps;
   #endTrimming = (): void => undefined;
+  #renewing: Timer | undefined;
+  /** Until when this process may tell something, and when it last asked for that: by its own clock, from before it asked. */
+  #heldUntil = 0;
+  #askedAt = 0;
   #state: RelayState = 'starting';
   #detail = '';
 
@@ -94,7 +103,9 @@ class Relay implements OutboxRelay {
 
   start(): void {
     this.#follower.start();
-    this.#endTrimming = trimming(this.#options.pool, this.#options.clock);
+    const { clock, elected, pool } = this.#options;
+    this.#endTrimming = trimming(pool, clock);
+    if (elected) this.#renewing = clock.setInterval(() => void this.#renew(), LOOK);
   }
 
   async close(): Promise<void> {
@@ -102,13 +113,14 @@ class Relay implements OutboxRelay {
     this.#endTrimming();
     await this.#wakeUps.close();
     await this.#follower.close();
+    this.#renewing?.cancel();
     // The next one need not wait for the lease to end.
     if (elected && this.#state === 'relaying') await ask(pool, RELEASE, [name, instance]).catch(() => undefined);
   }
 
   async #takeLease(): Promise<string> {
     const { instance, name, pool } = this.#options;
-    const { rows } = await ask(pool, TAKE_LEASE, [name, instance, LEASE]);
+    const { rows } = await this.#holding(() => ask(pool, TAKE_LEASE, [name, instance, LEASE]));
     const [row] = rows as readonly { readonly snapshot: string }[];
     if (row === undefined) throw new NotElectedError();
     return row.snapshot;
@@ -116,12 +128,32 @@ class Relay implements OutboxRelay {
 
   async #advance(snapshot: string): Promise<void> {
     const { instance, name, pool } = this.#options;
-    const { rowCount } = await ask(pool, ADVANCE, [name, instance, snapshot, LEASE]);
+    const { rowCount } = await this.#holding(() => ask(pool, ADVANCE, [name, instance, snapshot, LEASE]));
     if (rowCount === 0) throw new NotElectedError();
   }
 
+  /** Amid a reading: its end, which renews as well, may be a long way off. */
+  async #renew(): Promise<void> {
+    const { clock, instance, name, pool } = this.#options;
+    const now = clock.monotonic();
+    if (now >= this.#heldUntil || now - this.#askedAt < FRESH) return;
+    // Where the database cannot be asked, the lease ends by itself.
+    await this.#holding(() => ask(pool, RENEW, [name, instance, LEASE])).catch(() => undefined);
+  }
+
+  /** A statement that takes, renews or, with no row, finds lost. */
+  async #holding(work: () => ReturnType<typeof ask>): ReturnType<typeof ask> {
+    const now = this.#options.clock.monotonic();
+    this.#askedAt = now;
+    const answer = await work();
+    this.#heldUntil = answer.rowCount === 0 ? 0 : now + LEASE;
+    return answer;
+  }
+
   #relay(item: OutboxItem): Promise<void> {
-    const { bus } = this.#options;
+    const { bus, clock, elected } = this.#options;
+    // Another one has it, or may have: two would tell everything twice, and neither would get to the end.
+    if (elected && clock.monotonic() >= this.#heldUntil) throw new NotElectedError();
     if (item.kind === 'changes') return bus.publish(item.changes);
     return item.kind === 'gap' ? bus.publishGap(item.gap) : bus.publishPush(item.push);
   }
