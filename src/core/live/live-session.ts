@@ -14,9 +14,12 @@ export interface LiveParts {
   readonly budget: LiveBudget;
 }
 
-/** A live event that failed is repeated as a reload so many times, a second and more later. Milliseconds. */
-const RETRIES = 3;
+/**
+ * A live event that failed is repeated as a reload, after one to two seconds, then twice as long each time up to half a minute: as long as a list
+ * is subscribed it must come right again, also after a long outage of its database. Milliseconds.
+ */
 const RETRY_AFTER = 1_000;
+const RETRY_AT_MOST = 30_000;
 
 /** One subscription of one session, and what it is to be told next. */
 export class LiveSubscription implements Indexed {
@@ -118,13 +121,17 @@ export class LiveSession {
       return;
     }
     this.#parts.metrics.liveFailed();
-    if (entry.failures++ >= RETRIES) return;
     const { clock } = this.#parts;
+    const wait = Math.min(RETRY_AT_MOST / 2, RETRY_AFTER * 2 ** Math.min(entry.failures++, 10));
     entry.retry?.cancel();
-    entry.retry = clock.setTimeout(() => {
-      entry.reload(clock.now());
-      this.wake();
-    }, RETRY_AFTER * entry.failures);
+    entry.retry = clock.setTimeout(
+      () => {
+        entry.reload(clock.now());
+        this.wake();
+      },
+      // Lists that failed together should not come back together.
+      wait * (1 + Math.random()),
+    );
   }
 
   /** Nobody knows what became of the live event: the list is read anew. */

@@ -167,27 +167,52 @@ describe('a live event', () => {
     expect(drain(session)).toEqual([]);
   });
 
-  it('whose handler fails comes again as a reload, a little later each time, three times at most', () => {
+  it('whose handler fails comes again as a reload until it is right, later each time, at most half a minute', () => {
     const { clock, hub, metrics } = make();
-    let woken = 0;
-    const session = hub.open(() => woken++);
+    const session = hub.open(() => undefined);
     session.subscribe(LIST);
     hub.changes([change(1)]);
-    for (let times = 1; times <= 3; times++) {
-      expect(take(session)).toBeDefined();
+    expect(take(session)?.reload).toBe(false);
+    for (const least of [1_000, 2_000, 4_000, 8_000, 15_000, 15_000, 15_000]) {
       session.done('failed');
+      clock.advance(least - 1);
       expect(take(session)).toBeUndefined();
-      clock.advance(1_000 * times - 1);
-      expect(take(session)).toBeUndefined();
-      clock.advance(1);
-      expect(woken).toBe(1 + times);
+      clock.advance(least + 1);
+      expect(take(session)?.reload).toBe(true);
     }
-    expect(take(session)?.reload).toBe(true);
-    session.done('failed');
-    clock.advance(60_000);
-    expect([take(session), clock.timers, metrics.liveFailures]).toEqual([undefined, 0, 4]);
+    expect(metrics.liveFailures).toBe(7);
+    session.done('ended');
+    expect(clock.timers).toBe(0);
     hub.changes([change(2)]);
     expect(take(session)?.changes).toHaveLength(1);
+    // It was right in between: the first wait again.
+    session.done('failed');
+    clock.advance(2_000);
+    expect(take(session)?.reload).toBe(true);
+  });
+
+  it('whose handler fails is not repeated once nobody wants it', () => {
+    const { clock, hub, open } = make();
+    const session = open({});
+    hub.changes([change(1)]);
+    take(session);
+    session.done('failed');
+    session.unsubscribe('list');
+    expect(clock.timers).toBe(0);
+  });
+
+  it('does not come back together with all others that failed', () => {
+    const { clock, hub, open } = make();
+    const sessions = Array.from({ length: 50 }, () => open({}));
+    hub.changes([change(1)]);
+    for (const session of sessions) {
+      take(session);
+      session.done('failed');
+    }
+    clock.advance(1_500);
+    const back = sessions.filter((session) => take(session) !== undefined).length;
+    expect(back).toBeGreaterThan(0);
+    expect(back).toBeLessThan(50);
   });
 
   it('tells how long the oldest of its changes waited', () => {
