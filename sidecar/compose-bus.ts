@@ -1,7 +1,7 @@
 import type { Config } from '../config/index.ts';
 import { memoryBus } from '../src/adapters/bus/memory-bus.ts';
 import { meteredBus } from '../src/adapters/bus/metered-bus.ts';
-import type { DeadLetter } from '../src/adapters/bus/dead-letters.ts';
+import type { DeadLetter, Replay } from '../src/adapters/bus/dead-letters.ts';
 import type { OutboxRelay } from '../src/adapters/bus/outbox-relay.ts';
 import type { ChangeBus, ChangeBusKind } from '../src/ports/change-bus.ts';
 import type { Clock } from '../src/ports/clock.ts';
@@ -20,7 +20,7 @@ export interface Live {
 
 export interface DeadLetters {
   list(limit: number): Promise<DeadLetter[]>;
-  replay(id: string): Promise<boolean>;
+  replay(id: string): Promise<Replay>;
 }
 
 export interface LiveParts {
@@ -38,6 +38,8 @@ interface Built {
 
 /** A bus that is not there at start holds nothing up: it comes up later, with a gap. Milliseconds. */
 const START_TIMEOUT = 500;
+/** How often dead letters are counted. Milliseconds. */
+const COUNT_INTERVAL = 5_000;
 
 /** Builds and starts the bus that the configuration says, and the relay of the outbox to it. */
 export async function composeBus(config: Config, parts: LiveParts): Promise<Live> {
@@ -107,18 +109,27 @@ async function buildRedis(config: Config, parts: LiveParts): Promise<Built> {
 async function buildStreams(config: Config, parts: LiveParts): Promise<Built> {
   const { closeRedis, redisClient } = await import('../src/adapters/redis/redis-client.ts');
   const { redisStreamBus } = await import('../src/adapters/bus/redis-stream-bus.ts');
-  const { listDeadLetters, replayDeadLetter } = await import('../src/adapters/bus/dead-letters.ts');
+  const { countDeadLetters, listDeadLetters, replayDeadLetter } = await import('../src/adapters/bus/dead-letters.ts');
   const { name } = config;
   const [commands, reader] = (['commands', 'blocking'] as const).map((role) =>
     redisClient({ url: redisUrl(config), role, logger: parts.logger }),
   ) as [ReturnType<typeof redisClient>, ReturnType<typeof redisClient>];
+  let waiting = 0;
+  const count = async (): Promise<void> => {
+    waiting = await countDeadLetters(commands, name).catch(() => waiting);
+  };
+  parts.metrics.deadLetters(() => waiting);
+  const counting = parts.clock.setInterval(() => void count(), COUNT_INTERVAL);
   return {
     bus: redisStreamBus({ ...parts, commands, reader, name }),
     deadLetters: {
       list: (limit) => listDeadLetters(commands, name, limit),
       replay: (id) => replayDeadLetter(commands, name, id),
     },
-    close: () => [commands, reader].forEach(closeRedis),
+    close: () => {
+      counting.cancel();
+      [commands, reader].forEach(closeRedis);
+    },
   };
 }
 

@@ -20,3 +20,4 @@ export {
   type PublisherOptions,
 } from './publisher.ts';
 export { streamWork, type StreamWork, type StreamWorkOptions } from './adapters/bus/stream-work.ts';
+export { closeRedis, redisClient, type RedisClient, type RedisClientOptions } from './adapters/redis/redis-client.ts';

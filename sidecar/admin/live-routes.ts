@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { systemClock } from '../../src/ports/clock.ts';
+import type { Replay } from '../../src/adapters/bus/dead-letters.ts';
 import { ChangeError, MAX_BATCH, readModel, readPublished, type Change } from '../../src/protocol/change.ts';
 import type { DeadLetters, Live } from '../compose-bus.ts';
 import { parseJson, readBody } from './body.ts';
@@ -55,12 +56,23 @@ export function liveRoutes({ bus, deadLetters }: Pick<Live, 'bus' | 'deadLetters
       path: '/api/dead-letters/:id/replay',
       access: 'write',
       handle: ({ segments }) =>
-        reachingBus('The stream', async () => {
-          if (await existing(deadLetters).replay(segments['id'] ?? '')) return json(202, { replayed: true });
-          throw new AdminError(404, 'unknown_dead_letter', 'No dead letter has this id; see GET /api/dead-letters.');
-        }),
+        reachingBus('The stream', async () => replayed(await existing(deadLetters).replay(segments['id'] ?? ''))),
     },
   ];
+}
+
+/** Throws AdminError. */
+function replayed(replay: Replay): Reply {
+  switch (replay) {
+    case 'replayed':
+      return json(202, { replayed: true });
+    case 'unknown':
+      throw new AdminError(404, 'unknown_dead_letter', 'No dead letter has this id; see GET /api/dead-letters.');
+    case 'groupless': {
+      const remedy = 'start one of its programs, then replay it again; the letter is kept';
+      throw new AdminError(409, 'unknown_group', `The consumer group of this dead letter is gone: ${remedy}.`);
+    }
+  }
 }
 
 function read(body: Buffer, repeatable: Repeatable | undefined): Change[] {

@@ -84,4 +84,6 @@ export interface Metrics extends LiveMetrics {
   changesReceived(count: number, lag: number): void;
   /** Changes may have been missed. */
   changeGap(reason: GapReason): void;
+  /** Where to read how many dead letters the stream has. */
+  deadLetters(read: () => number): void;
 }

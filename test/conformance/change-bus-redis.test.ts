@@ -1,9 +1,7 @@
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { listDeadLetters, replayDeadLetter } from '../../src/adapters/bus/dead-letters.ts';
 import { redisBus } from '../../src/adapters/bus/redis-bus.ts';
 import { redisStreamBus } from '../../src/adapters/bus/redis-stream-bus.ts';
-import { streamWork, type StreamWorkOptions } from '../../src/adapters/bus/stream-work.ts';
 import {
   closeRedis,
   connectRedis,
@@ -197,101 +195,6 @@ describe('Redis Streams', () => {
       );
     await eventually(published).toBe(true);
     await eventually(() => heard.pks).toEqual([1, 2]);
-  });
-});
-
-describe('one-of-many work on the stream', () => {
-  const work = (options: Pick<StreamWorkOptions, 'consumer' | 'handle'> & Partial<StreamWorkOptions>) => {
-    const made = streamWork({
-      ...parts,
-      client: client('blocking'),
-      name: name(),
-      group: 'mail',
-      claimAfter: 50,
-      maxTries: 3,
-      ...options,
-    });
-    closing.push(() => made.close());
-    return made;
-  };
-  const groupExists = async (group = 'mail'): Promise<boolean> =>
-    JSON.stringify(await operator.xinfo('GROUPS', stream()).catch(() => [])).includes(`"${group}"`);
-
-  it('gives each change to one consumer of a group, and to each group', async () => {
-    const { bus } = await startedBus(streamBus());
-    const done: [string, number | string][] = [];
-    const handle = (who: string) => (one: { pk: number | string }) => {
-      done.push([who, one.pk]);
-      return Promise.resolve();
-    };
-    work({ consumer: 'a', handle: handle('mail'), claimAfter: 60_000 });
-    work({ consumer: 'b', handle: handle('mail'), claimAfter: 60_000 });
-    work({ consumer: 'a', group: 'search', handle: handle('search'), claimAfter: 60_000 });
-    await eventually(async () => (await groupExists()) && (await groupExists('search'))).toBe(true);
-    for (let n = 0; n < 50; n++) await bus.publish([change(n)]);
-    await eventually(() => done.length).toBe(100);
-    for (const group of ['mail', 'search']) {
-      const pks = done.flatMap(([who, pk]) => (who === group ? [Number(pk)] : []));
-      expect(pks.toSorted((x, y) => x - y)).toEqual(Array.from({ length: 50 }, (_, n) => n));
-    }
-  });
-
-  it("does a dead consumer's work", async () => {
-    const { bus } = await startedBus(streamBus());
-    const dead = work({ consumer: 'dead', handle: () => Promise.reject(new Error('died')) });
-    await eventually(groupExists).toBe(true);
-    await bus.publish([change(7)]);
-    await eventually(async () => ((await operator.xpending(stream(), 'mail')) as [number])[0]).toBe(1);
-    await dead.close();
-    const done: unknown[] = [];
-    work({
-      consumer: 'alive',
-      handle: ({ pk }) => {
-        done.push(pk);
-        return Promise.resolve();
-      },
-    });
-    await eventually(() => done).toEqual([7]);
-    await eventually(async () => ((await operator.xpending(stream(), 'mail')) as [number])[0]).toBe(0);
-  });
-
-  it('puts aside what fails too often, lists it, and replays it to its group alone', async () => {
-    const { bus, heard } = await startedBus(streamBus());
-    const tried: (number | string)[] = [];
-    const elsewhere: (number | string)[] = [];
-    let isBroken = true;
-    work({
-      consumer: 'a',
-      handle: ({ pk }) => {
-        tried.push(pk);
-        return isBroken && pk === 13 ? Promise.reject(new Error('unlucky')) : Promise.resolve();
-      },
-    });
-    work({
-      consumer: 'a',
-      group: 'search',
-      handle: ({ pk }) => {
-        elsewhere.push(pk);
-        return Promise.resolve();
-      },
-    });
-    await eventually(async () => (await groupExists()) && (await groupExists('search'))).toBe(true);
-    await bus.publish([change(13)]);
-    await bus.publish([change(14)]);
-    await eventually(() => listDeadLetters(operator, name(), 10)).toMatchObject([{ group: 'mail', tries: 3 }]);
-    expect(tried.filter((pk) => pk === 13)).toHaveLength(3);
-    expect(tried).toContain(14);
-    const [letter] = await listDeadLetters(operator, name(), 10);
-    expect(letter?.message).toContain('"pk":13');
-    isBroken = false;
-    expect(await replayDeadLetter(operator, name(), '-')).toBe(false);
-    expect(await replayDeadLetter(operator, name(), letter?.id ?? '')).toBe(true);
-    await eventually(() => tried.filter((pk) => pk === 13)).toHaveLength(4);
-    await bus.publish([change(15)]);
-    await eventually(() => elsewhere).toEqual([13, 14, 15]);
-    await eventually(() => heard.pks).toEqual([13, 14, 15]);
-    expect(await listDeadLetters(operator, name(), 10)).toEqual([]);
-    expect(await replayDeadLetter(operator, name(), letter?.id ?? '')).toBe(false);
   });
 });
 

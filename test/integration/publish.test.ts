@@ -4,7 +4,8 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { createPublisher } from '../../config/index.ts';
 import { redisBus } from '../../src/adapters/bus/redis-bus.ts';
 import { redisStreamBus } from '../../src/adapters/bus/redis-stream-bus.ts';
-import { closeRedis, listeningConnection, redisClient } from '../../src/adapters/redis/redis-client.ts';
+import { listeningConnection } from '../../src/adapters/redis/redis-client.ts';
+import { closeRedis, redisClient, streamWork } from '../../src/index.ts';
 import { systemClock } from '../../src/ports/clock.ts';
 import { silentLogger } from '../../src/ports/logger.ts';
 import { startPostgres, type Postgres } from '../../tools/services/postgres.ts';
@@ -184,5 +185,60 @@ describe('a publisher in another program', () => {
       stopping.push(() => nowhere.close());
       await expect(nowhere.publish(change)).rejects.toThrow('did not take the changes');
     }
+  });
+});
+
+describe('work on changes, once each', () => {
+  it('is done through the public exports, and its dead letters are listed and replayed by the command', async () => {
+    const one = await sidecar({ REDIS_URL: redis.url, BRIDGEHEAD_LIVE_BUS: 'redis-streams' });
+    const client = redisClient({ url: redis.url, role: 'blocking', logger: silentLogger });
+    const done: unknown[] = [];
+    let isBroken = true;
+    const work = streamWork({
+      client,
+      clock: systemClock,
+      logger: silentLogger,
+      name: 'shop',
+      group: 'mail',
+      consumer: 'one',
+      maxTries: 1,
+      claimAfter: 50,
+      handle: ({ pk }) => {
+        if (isBroken) return Promise.reject(new Error('unlucky'));
+        done.push(pk);
+        return Promise.resolve();
+      },
+      missed: () => undefined,
+    });
+    stopping.push(async () => {
+      await work.close();
+      closeRedis(client);
+    });
+    const letters = async (): Promise<{ id: string; group: string }[]> => {
+      const { code, out } = await cli('tail', '--dead', '--url', one.admin);
+      expect(code).toBe(0);
+      return out
+        .split('\n')
+        .flatMap((line) => (line === '' ? [] : [JSON.parse(line) as { id: string; group: string }]));
+    };
+    const published = async (): Promise<number> => {
+      // The group begins with what comes after it was made.
+      await cli('publish', 'shop.product', 'updated', '42', '--url', one.admin);
+      return (await letters()).length;
+    };
+    await eventually(published, { interval: 200 }).toBeGreaterThan(0);
+    await eventually(async () => (await fetch(`${one.admin}/metrics`)).text()).toMatch(/bridgehead_dead_letters [1-9]/);
+    isBroken = false;
+    const [letter] = await letters();
+    expect(letter?.group).toBe('mail');
+    const before = done.length;
+    expect(await cli('tail', '--dead', '--replay', letter?.id ?? '', '--url', one.admin)).toMatchObject({
+      code: 0,
+      out: 'replayed\n',
+    });
+    await eventually(() => done.length).toBeGreaterThan(before);
+    expect((await letters()).map(({ id }) => id)).not.toContain(letter?.id);
+    const again = await cli('tail', '--dead', '--replay', letter?.id ?? '', '--url', one.admin);
+    expect([again.code, again.err]).toEqual([1, expect.stringContaining('No dead letter has this id')]);
   });
 });

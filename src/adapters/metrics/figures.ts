@@ -78,6 +78,7 @@ export class Figures extends LiveFigures implements Metrics {
   readonly gaps = new Tally(GAP_REASONS);
   readonly changeLags = new Durations();
   readonly connectDurations = new Durations();
+  #readDeadLetters = (): number => 0;
   changesIn = 0;
   uploadBytes = 0;
   clientBytesIn = 0;
@@ -173,6 +174,14 @@ export class Figures extends LiveFigures implements Metrics {
 
   changeGap(reason: GapReason): void {
     this.gaps.add(reason);
+  }
+
+  get deadLettersWaiting(): number {
+    return this.#readDeadLetters();
+  }
+
+  deadLetters(read: () => number): void {
+    this.#readDeadLetters = read;
   }
 
   snapshot(): MetricsSnapshot {

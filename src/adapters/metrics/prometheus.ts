@@ -181,6 +181,12 @@ function exposeChanges(figures: Figures, expose: Expose, prefix: string): void {
     plain(() => figures.changesIn),
   );
   expose('counter', 'change_gaps_total', 'Times that changes may have been missed.', tally('reason', figures.gaps));
+  expose(
+    'gauge',
+    'dead_letters',
+    'Messages of the stream on which the work of a consumer group failed too often.',
+    plain(() => figures.deadLettersWaiting),
+  );
   expose('histogram', 'change_lag_seconds', 'From the publishing of a change to its arrival over the bus.', () =>
     histogram(`${prefix}change_lag_seconds`, {}, figures.changeLags),
   );

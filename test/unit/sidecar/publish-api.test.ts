@@ -193,12 +193,18 @@ describe('dead letters over the API', () => {
     const { post, url } = await start({
       deadLetters: {
         list: () => Promise.resolve([...letters.values()]),
-        replay: (id) => Promise.resolve(letters.delete(id)),
+        replay: (id) => Promise.resolve(letters.delete(id) ? 'replayed' : 'unknown'),
       },
     });
     expect(await (await fetch(`${url}/api/dead-letters`)).json()).toEqual({ deadLetters: [letter] });
     expect(await post('/api/dead-letters/1-1/replay', '')).toMatchObject({ status: 202 });
     expect(await post('/api/dead-letters/1-1/replay', '')).toMatchObject({ status: 404 });
+    const groupless = await start({
+      deadLetters: { list: () => Promise.resolve([letter]), replay: () => Promise.resolve('groupless') },
+    });
+    const { status, json } = await groupless.post('/api/dead-letters/1-1/replay', '');
+    expect([status, json.error?.code]).toEqual([409, 'unknown_group']);
+    expect(json.error?.message).toContain('start one of its programs');
     const without = await start();
     expect((await fetch(`${without.url}/api/dead-letters`)).status).toBe(409);
   });
