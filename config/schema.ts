@@ -178,7 +178,8 @@ const limits = z.strictObject({
     reload: true,
   }),
   totalQueueBytes: key(limit().default(256_000_000), {
-    description: 'What may wait for all sessions together. 0: no limit.',
+    description:
+      'What may wait for all sessions together, for workers and for clients, slow polling requests included. Beyond three quarters of it, clients that leave most unread are closed. 0: no limit.',
     unit: 'bytes',
     reload: true,
   }),

@@ -175,6 +175,33 @@ describe('bad input', () => {
     expect(answerOf(await ask(requestHead('GET', target)))).toBe('400 unknown_sid');
   });
 
+  /** The answer to a POST whose body stays behind its length. */
+  const halfPosted = async (port: number): Promise<RawAnswer> => {
+    const opened = await rawRequest(port, requestHead('GET', POLLING));
+    const sid = /"sid":"([^"]+)"/.exec(opened.body)?.[1] ?? '';
+    const head = requestHead('POST', `${POLLING}&sid=${sid}`, { 'Content-Length': '60000' });
+    return rawRequest(port, head, 'x'.repeat(50_000));
+  };
+
+  it('a polling body that stands still', async () => {
+    const clock = new ManualClock();
+    const own = await startComposed({ backends: [worker.url] }, { clock });
+    const arrived = eventually(() => own.running.operator.stats().queuedBytes).toBe(50_000);
+    const answer = halfPosted(own.port);
+    await arrived;
+    clock.advance(30_000);
+    expect(answerOf(await answer)).toBe(documented('a polling body that stands still for 30 s'));
+    await own.stop();
+  });
+
+  it('a polling body for which there is no room', async () => {
+    const limits = { totalQueueBytes: 40_000, payloadBytes: 40_000 };
+    const own = await startComposed({ backends: [worker.url], limits });
+    const answer = await halfPosted(own.port);
+    expect(answerOf(answer)).toBe(documented('a polling body for which limits.totalQueueBytes has no room'));
+    await own.stop();
+  });
+
   it('passes what is bad for Reflex alone in other namespaces: a Socket.IO app may speak as it likes', async () => {
     const client = await EngineClient.open(sidecar.url);
     await client.connect('/chat');

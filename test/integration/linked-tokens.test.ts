@@ -103,6 +103,34 @@ describe('a tab that comes again', () => {
     await second.untilClosed();
   });
 
+  it('after its DISCONNECT begins anew, however its transport ended', async () => {
+    const sidecar = await stage.sidecar();
+    const worker = await stage.worker(sidecar, 'one');
+    const first = await stage.enter(sidecar);
+    const session = await worker.session();
+    first.send(`41${NAMESPACE},`);
+    await eventually(() => session.texts).toContain(`41${NAMESPACE},`);
+    first.raw.destroy();
+    await eventually(() => sidecar.running.operator.stats().sessions).toBe(0);
+    expect(sidecar.metrics.closed.count('client_disconnect')).toBe(1);
+    expect(await session.untilDetached()).toBe('closed');
+  });
+
+  it('that disconnects and connects once more on its transport is kept as before', async () => {
+    const sidecar = await stage.sidecar();
+    const worker = await stage.worker(sidecar, 'one');
+    const first = await stage.enter(sidecar);
+    const session = await worker.session();
+    for (const packet of [`41${NAMESPACE},`, `40${NAMESPACE},`]) first.send(packet);
+    await eventually(() => session.texts.length).toBe(3);
+    await first.until(() => first.messages.filter((text) => text.startsWith('0/')).length === 2, 'CONNECT');
+    first.raw.destroy();
+    await eventually(() => first.closed).toBeDefined();
+    const second = await stage.enter(sidecar);
+    expect((await worker.session(2)).request.takeover).toBe(true);
+    second.end();
+  });
+
   it('finds its place again where there are as many sessions as may be, once', async () => {
     const sidecar = await stage.sidecar({ limits: { sessions: 2 } });
     await stage.worker(sidecar, 'one');

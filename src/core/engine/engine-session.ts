@@ -36,6 +36,7 @@ const END_REASONS: Record<LaneEnd, SessionCloseReason> = {
   lost: 'connection_lost',
   too_large: 'too_large',
   bad_packet: 'bad_packet',
+  queue_full: 'queue_full',
 };
 
 /** An Engine.IO 4 session on the server's side: handshake, heartbeat, and the move from polling to WebSocket. */
@@ -134,7 +135,9 @@ export class EngineSession implements LaneSink {
   /** Closes the transport alone: a Socket.IO DISCONNECT would keep Reflex's client from coming back. */
   close(reason: SessionCloseReason, code: number): void {
     if (this.#closed) return;
-    this.#lane.close(code, reason);
+    // A close frame behind what is not read would keep that in memory.
+    if (reason === 'slow_client') this.#lane.terminate();
+    else this.#lane.close(code, reason);
     this.#end(reason);
   }
 
@@ -169,6 +172,7 @@ export class EngineSession implements LaneSink {
     this.#probe = undefined;
     probe.lane.handTo(this);
     this.#lane = probe.lane;
+    if (this.#paused) this.#paused = this.#lane.pause();
     for (const waiting of polling.release()) this.#sendPollingPacket(waiting);
     // What the kernel took at once tells of no drain, and a worker may be held back for what waited.
     if (this.#lane.bufferedBytes === 0) this.drained();

@@ -11,6 +11,8 @@ export interface Lane {
   resume(): void;
   /** Ends it: `code` is what a WebSocket says; polling clients get a CLOSE packet. */
   close(code: number, reason: string): void;
+  /** Ends it at once: what waits is thrown away. */
+  terminate(): void;
 }
 
 /** What a lane tells its session. */
@@ -23,4 +25,4 @@ export interface LaneSink {
 }
 
 /** `client`: closed in order by the client. */
-export type LaneEnd = 'client' | 'lost' | 'too_large' | 'bad_packet';
+export type LaneEnd = 'client' | 'lost' | 'too_large' | 'bad_packet' | 'queue_full';

@@ -41,6 +41,10 @@ export class WebSocketLane implements Lane, WebSocketSink {
     this.#connection?.close(code, reason);
   }
 
+  terminate(): void {
+    this.#connection?.terminate();
+  }
+
   message(data: Buffer, binary: boolean): void {
     if (binary) this.#sink.binary(data);
     else this.#sink.text(data.toString(), data);

@@ -99,7 +99,8 @@ export class EventEndpoint {
     const { registry, clock, metrics } = this.#parts;
     const options = this.#engineOptions();
     const maxBody = options.maxPayload * BYTES_PER_CODE_POINT;
-    const engine = new EngineSession(registry.newId(), (sink) => new PollingLane(sink, maxBody), options, clock);
+    const limits = { maxBody, budget: this.#parts.context.budget, clock };
+    const engine = new EngineSession(registry.newId(), (sink) => new PollingLane(sink, limits), options, clock);
     this.#begin(engine, client);
     metrics.sessionOpened('polling');
     engine.pollingLane?.poll(exchange, corsHeaders(exchange.head));

@@ -14,9 +14,10 @@ import { isUnder, plainPath } from '../http/plain-path.ts';
 import { clientToken, parseTarget } from '../http/query.ts';
 import { refuseUpgrade, respondError } from '../http/respond.ts';
 import { ConnectWatch } from '../relay/connect-watch.ts';
-import { QueueBudget } from '../relay/inbound-queue.ts';
 import type { RelayContext, SessionLimits } from '../relay/relay-context.ts';
+import { Relief } from '../relay/relief.ts';
 import type { ChannelSource } from '../relay/session-channel.ts';
+import { QueueBudget } from '../limits/queue-budget.ts';
 import { UserSessions } from '../limits/user-sessions.ts';
 import { Admission } from './admission.ts';
 import { departure } from './departure.ts';
@@ -277,10 +278,12 @@ export class Gateway implements TransportHandler {
     const { pool, channels, linkedPayload, clock, metrics } = this.#parts;
     const knowledge = this.#knowledge;
     const settings = (): GatewaySettings => this.#settings;
+    const relief = new Relief(this.#budget, () => this.#registry.values(), clock);
     return {
       namespace,
       updatePrefix: Buffer.from(`42${namespace === '/' ? '' : `${namespace},`}["event"`),
       budget: this.#budget,
+      relieve: () => relief.begin(),
       shared: this.#parts.sharedLimits,
       userSessions: new UserSessions(() => settings().limits.sessionsPerUser),
       channels,

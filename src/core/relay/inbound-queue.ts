@@ -1,4 +1,5 @@
 import type { PacketHeader } from '../../protocol/socket-io.ts';
+import type { QueueBudget } from '../limits/queue-budget.ts';
 
 /** Something from the client that waits for its turn. */
 export type Waiting =
@@ -11,29 +12,6 @@ export type Waiting =
       readonly paid?: boolean;
     }
   | { readonly kind: 'attachment'; readonly data: Buffer; readonly bytes: number };
-
-/** Bytes that wait in all sessions together. */
-export class QueueBudget {
-  #used = 0;
-  limit: number;
-
-  /** `limit` in bytes; 0 means none. */
-  constructor(limit: number) {
-    this.limit = limit;
-  }
-
-  get used(): number {
-    return this.#used;
-  }
-
-  fits(bytes: number): boolean {
-    return this.limit === 0 || this.#used + bytes <= this.limit;
-  }
-
-  add(bytes: number): void {
-    this.#used += bytes;
-  }
-}
 
 /** A session's packets on their way to the worker, in order and bounded in bytes. */
 export class InboundQueue {

@@ -29,6 +29,8 @@ export interface InboundHost {
   release(): void;
   /** An event passed: its user may be known now. */
   handed(): void;
+  /** The client disconnects from Reflex's namespace. */
+  left(): void;
 }
 
 /** A client's packets on their way to its worker: size, rate, queue, pipeline. */
@@ -66,7 +68,7 @@ export class Inbound {
   }
 
   text(packet: string, raw: Buffer | undefined): void {
-    const { metrics, maxPayload } = this.#context;
+    const { metrics, maxPayload, namespace } = this.#context;
     const bytes = raw?.length ?? Buffer.byteLength(packet);
     metrics.clientBytes('in', bytes);
     if (exceedsCodePoints(packet, maxPayload)) return this.#host.close('too_large', CloseCode.messageTooBig);
@@ -74,6 +76,7 @@ export class Inbound {
     if (header === undefined || this.#attachments > 0) {
       return this.#host.close('bad_packet', CloseCode.policyViolation);
     }
+    if (header.type === SocketPacket.disconnect && header.namespace === namespace) this.#host.left();
     this.#attachments = header.attachments;
     this.#discard = false;
     const item: Waiting = { kind: 'packet', text: packet, header, bytes };

@@ -1,4 +1,4 @@
-import type { QueueBudget } from './inbound-queue.ts';
+import type { QueueBudget } from '../limits/queue-budget.ts';
 
 /** A message that waits for a client to come back: the Engine.IO frame. */
 export interface KeptMessage {
@@ -27,6 +27,14 @@ export class KeptMessages {
     this.#bytes = bytes;
     this.#budget.add(frame.length);
     return true;
+  }
+
+  /** Takes what another one had kept, past every limit. */
+  adopt(messages: readonly KeptMessage[]): void {
+    const bytes = messages.reduce((sum, { frame }) => sum + frame.length, 0);
+    this.#messages.push(...messages);
+    this.#bytes += bytes;
+    this.#budget.add(bytes);
   }
 
   /** Empties it. */

@@ -3,11 +3,11 @@ import type { Metrics } from '../../ports/metrics.ts';
 import type { ClientToken } from '../../protocol/brand.ts';
 import type { UserResolver } from '../auth/user-resolver.ts';
 import type { KeyedLimits } from '../limits/keyed-limits.ts';
+import type { QueueBudget } from '../limits/queue-budget.ts';
 import type { UserSessions } from '../limits/user-sessions.ts';
 import type { TierResolver } from '../tiers/tier-resolver.ts';
 import type { Annotator } from './annotator.ts';
 import type { ConnectWatch } from './connect-watch.ts';
-import type { QueueBudget } from './inbound-queue.ts';
 import type { RelaySession } from './relay-session.ts';
 import type { ChannelSource } from './session-channel.ts';
 
@@ -49,6 +49,8 @@ export interface RelayContext {
   /** Counts the sessions of each user. */
   readonly userSessions: UserSessions;
   readonly budget: QueueBudget;
+  /** More waits than the budget allows: who reads slowest goes. */
+  relieve(): void;
   readonly channels: ChannelSource;
   readonly connectWatch: ConnectWatch;
   /** How long a session waits for its client to come back. Milliseconds; 0: not at all. */

@@ -16,7 +16,7 @@ import { Downstream } from './downstream.ts';
 import { attachmentsOf, heritableKept, heritableWaiting, type Estate } from './estate.ts';
 import { EventPipeline } from './event-pipeline.ts';
 import { Inbound } from './inbound.ts';
-import { KeptMessages, type KeptMessage } from './kept-messages.ts';
+import { KeptMessages } from './kept-messages.ts';
 import { LatencyWatch } from './latency-watch.ts';
 import type { RelayContext } from './relay-context.ts';
 import type { ProbeAnswer, SessionChannel, SessionChannelSink, TokenClaim } from './session-channel.ts';
@@ -27,6 +27,9 @@ export const CONNECT_TIMEOUT = 45_000;
 const HANDLER_GRACE = 1_000;
 /** How long a client may take to show that it lives when another one comes with its token. Milliseconds. */
 const PROBE_TIMEOUT = 2_000;
+
+/** How a transport ends from the client's side. */
+const BY_CLIENT: ReadonlySet<SessionCloseReason> = new Set(['client_close', 'connection_lost', 'ping_timeout']);
 
 const UNKNOWN: AuthResult = { kind: 'unavailable', cause: 'no source' };
 /** What may follow a tab to another sidecar (docs/PROTOCOL.md, "Two connections with one token"). Bytes. */
@@ -54,10 +57,12 @@ export class RelaySession implements EngineSink, CountedSession, PushSession {
   #ended = false;
   /** Reflex's namespace is connected: until then the worker's messages are looked at. */
   #connected = false;
+  /** The client has disconnected from it: it means to go, however its transport then ends. */
+  #left = false;
   /** Since the client is gone: what it has missed. */
   #kept: { readonly messages: KeptMessages; readonly timer: Timer; readonly reason: SessionCloseReason } | undefined;
   /** What follows the CONNECT acknowledgement. */
-  #inherited: readonly KeptMessage[] = [];
+  #inherited: KeptMessages | undefined;
   #connectTimer: Timer | undefined;
 
   constructor(
@@ -76,11 +81,12 @@ export class RelaySession implements EngineSink, CountedSession, PushSession {
     this.#pipeline = new EventPipeline(context, client, new ClientIdentity(client.cookies), this.#latency);
     this.#inbound = new Inbound(context, client, this.#pipeline, {
       open: () => void this.#open(),
-      answer: (packet) => void engine.send(`4${packet}`, false),
+      answer: (packet) => this.#downstream.say(`4${packet}`),
       close: (reason, code) => this.close(reason, code),
       hold: () => engine.pause(),
       release: () => engine.resume(),
       handed: () => this.#limitUser(),
+      left: () => this.#clientLeft(),
     });
     this.#downstream = new Downstream(context, engine, this.#latency, () =>
       this.close('slow_client', CloseCode.tryAgainLater),
@@ -154,10 +160,11 @@ export class RelaySession implements EngineSink, CountedSession, PushSession {
   tell(frame: Buffer): PushDelivery {
     if (!this.#connected || this.#ended) return 'away';
     if (this.#kept !== undefined) return this.#kept.messages.push(frame, false) ? 'sent' : 'away';
-    const { queueBytes } = this.#context.limits;
-    if (queueBytes > 0 && this.engine.bufferedBytes > queueBytes) return 'slow';
-    this.#context.metrics.clientBytes('out', frame.length);
-    this.engine.send(frame, false);
+    const { limits, budget, metrics } = this.#context;
+    const isSlow = limits.queueBytes > 0 && this.engine.bufferedBytes > limits.queueBytes;
+    if (isSlow || !budget.fits(frame.length)) return 'slow';
+    metrics.clientBytes('out', frame.length);
+    this.#downstream.say(frame);
     return 'sent';
   }
 
@@ -165,6 +172,11 @@ export class RelaySession implements EngineSink, CountedSession, PushSession {
   run(call: HandlerCall): PushDelivery {
     if (!this.#connected || this.#kept !== undefined) return 'away';
     return this.#channel?.run(call) ?? 'away';
+  }
+
+  /** Counts what waits for the client among what waits in all sessions, and returns it. Bytes. */
+  countUnread(): number {
+    return this.#ended || this.#kept !== undefined ? 0 : this.#downstream.count();
   }
 
   /** A handler in the worker logged this tab in, or out (null). */
@@ -209,8 +221,9 @@ export class RelaySession implements EngineSink, CountedSession, PushSession {
     await this.#channel?.close('takeover');
     // A client that was not connected had nothing to miss, and takes no other's acknowledgement.
     const said = this.#connected ? (this.#kept?.messages.take() ?? []) : [];
+    const kept = heritableKept([...(this.#inherited?.take() ?? []), ...said]);
     this.#end('replaced');
-    return { kept: heritableKept([...this.#inherited, ...said]), waiting };
+    return { kept, waiting };
   }
 
   text(packet: string, raw: Buffer | undefined): void {
@@ -224,9 +237,15 @@ export class RelaySession implements EngineSink, CountedSession, PushSession {
   /** The Engine.IO session is over, whoever ended it. A client that is cut off may come back. */
   closed(reason: SessionCloseReason): void {
     if (this.#ended || this.#kept !== undefined) return;
+    if (this.#left && BY_CLIENT.has(reason)) return this.#end('client_disconnect');
     const isCut = reason === 'connection_lost' || reason === 'ping_timeout';
     if (isCut && this.#connected && this.token !== '' && this.#context.retention > 0) this.#keep(reason);
     else this.#end(reason);
+  }
+
+  #clientLeft(): void {
+    this.#left = true;
+    this.#connected = false;
   }
 
   /** The client has read everything. */
@@ -290,7 +309,7 @@ export class RelaySession implements EngineSink, CountedSession, PushSession {
 
   #toast(id: string, level: 'error' | 'warning', text: string): void {
     const packet = `4${toastUpdate(this.#context.namespace, { id, level, text })}`;
-    if (this.#kept === undefined) this.engine.send(packet, false);
+    if (this.#kept === undefined) this.#downstream.say(packet);
     else this.#kept.messages.push(Buffer.from(packet), false);
   }
 
@@ -324,6 +343,7 @@ export class RelaySession implements EngineSink, CountedSession, PushSession {
     this.#connectTimer?.cancel();
     this.#kept?.timer.cancel();
     this.#kept?.messages.take();
+    this.#inherited?.take();
     this.#downstream.stop();
     this.#opening?.abort();
     const lost = this.#inbound.end();
@@ -339,8 +359,11 @@ export class RelaySession implements EngineSink, CountedSession, PushSession {
     if (news?.kind === 'new_token') this.#context.renamed(this, news.token as ClientToken);
     if (news?.kind !== 'connected') return;
     this.#connected = true;
-    for (const { frame: message, binary } of this.#inherited) this.engine.send(message, binary);
-    this.#inherited = [];
+    this.#left = false;
+    if (this.#inherited === undefined) return;
+    for (const { frame: message, binary } of this.#inherited.take()) this.engine.send(message, binary);
+    this.#inherited = undefined;
+    this.#downstream.count();
   }
 
   /** From the first event on that tells who the user is, all of theirs share a rate, and the sessions are counted. */
@@ -395,7 +418,11 @@ export class RelaySession implements EngineSink, CountedSession, PushSession {
       if (packets > 0) this.#context.metrics.eventLost('session_closed', packets);
       return;
     }
-    this.#inherited = estates.flatMap((estate) => estate.kept);
+    const kept = estates.flatMap((estate) => estate.kept);
+    if (kept.length > 0) {
+      this.#inherited = new KeptMessages(this.#context.budget, 0);
+      this.#inherited.adopt(kept);
+    }
     this.#inbound.take(waiting);
   }
 }

@@ -1,6 +1,8 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { InboundQueue, QueueBudget, type Waiting } from '../../../src/core/relay/inbound-queue.ts';
+import { QueueBudget } from '../../../src/core/limits/queue-budget.ts';
+import { InboundQueue, type Waiting } from '../../../src/core/relay/inbound-queue.ts';
+import { KeptMessages } from '../../../src/core/relay/kept-messages.ts';
 import { LatencyWatch } from '../../../src/core/relay/latency-watch.ts';
 import { TokenBucket } from '../../../src/core/relay/token-bucket.ts';
 import { parseHeader, type PacketHeader } from '../../../src/protocol/socket-io.ts';
@@ -135,6 +137,19 @@ describe('a queue of packets', () => {
     queue.shift();
     expect(queue.clear()).toBe(1);
     expect([queue.length, queue.bytes]).toEqual([0, 0]);
+  });
+});
+
+describe('messages that are kept', () => {
+  it('count while they wait, whoever kept them first', () => {
+    const budget = new QueueBudget(100);
+    const [first, second] = [new KeptMessages(budget, 50), new KeptMessages(budget, 0)];
+    expect([first.push(Buffer.alloc(50), false), first.push(Buffer.alloc(1), false)]).toEqual([true, false]);
+    expect(budget.used).toBe(50);
+    second.adopt([...first.take(), { frame: Buffer.alloc(70), binary: true }]);
+    expect([budget.used, budget.crowded]).toEqual([120, true]);
+    expect(second.take().map(({ frame }) => frame.length)).toEqual([50, 70]);
+    expect([budget.used, budget.crowded]).toEqual([0, false]);
   });
 });
 

@@ -29,6 +29,7 @@ function open() {
       reads = true;
     },
     close: () => undefined,
+    terminate: () => undefined,
   };
   const makeLane = (sink: LaneSink): Lane => {
     client = sink;
