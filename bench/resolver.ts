@@ -68,6 +68,7 @@ function makeManifest(): Manifest {
     maxPayload: 1_000_000,
     tokens: null,
     persistent: false,
+    schema: null,
     auth: false,
     checks: [],
   };

@@ -39,6 +39,8 @@ export interface Manifest {
   readonly tokens: string | null;
   /** Whether state outlives the worker. */
   readonly persistent: boolean;
+  /** The hash of its state tree, with which pages made for it connect; null where Reflex has none. */
+  readonly schema: string | null;
   /** Whether the worker can be asked who a session belongs to. */
   readonly auth: boolean;
   /** What the app's settings lack. */
@@ -150,6 +152,7 @@ export function readManifest(value: unknown): Manifest {
     maxPayload: Math.min(asPositive(raw['maxPayload'] ?? DEFAULT_MAX_PAYLOAD, 'maxPayload'), LONGEST_TEXT),
     tokens: orNull(raw['tokens'], 'tokens'),
     persistent: raw['persistent'] === true,
+    schema: orNull(raw['schema'], 'schema'),
     auth: raw['auth'] === true,
     checks: asChecks(raw['checks'] ?? []),
   };

@@ -6,7 +6,12 @@ import { SocketPacket } from '../../protocol/socket-io.ts';
 import { Connects } from '../links/connects.ts';
 import type { ConnectWatch } from '../relay/connect-watch.ts';
 import type { Waiting } from '../relay/inbound-queue.ts';
-import type { SessionChannel, SessionChannelSink } from '../relay/session-channel.ts';
+import {
+  NOTHING_LEFT,
+  type Leftovers,
+  type SessionChannel,
+  type SessionChannelSink,
+} from '../relay/session-channel.ts';
 import { Stillness } from './stillness.ts';
 
 /** A worker that has so many bytes unwritten is given nothing more until it has taken them. */
@@ -145,10 +150,10 @@ export class DirectSessionChannel implements SessionChannel, ChannelSink {
     this.#placement?.channel.resume();
   }
 
-  close(): Promise<void> {
+  close(): Promise<Leftovers> {
     const placement = this.#leave('closed');
     placement?.channel.close();
-    return Promise.resolve();
+    return Promise.resolve(NOTHING_LEFT);
   }
 
   message(frame: Buffer, binary: boolean): void {

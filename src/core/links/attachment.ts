@@ -16,6 +16,8 @@ export interface AttachmentEvents extends Moored {
   received(number: number): void;
   done(number: number, outcome: Outcome): void;
   drained(): void;
+  /** A background handler runs. */
+  started(handler: BackgroundHandler): void;
   subscribe(subscription: Subscription): void;
   unsubscribe(id: string): void;
   probe(): void;
@@ -68,7 +70,10 @@ export class Attachment implements VirtualSink {
 
   background(id: string, handler: BackgroundHandler | 'ended'): void {
     if (handler === 'ended') this.running.delete(id);
-    else this.running.set(id, handler);
+    else {
+      this.running.set(id, handler);
+      this.#events?.started(handler);
+    }
   }
 
   subscribe(subscription: Subscription): void {

@@ -1,11 +1,12 @@
 import type { Clock, Timer } from '../../ports/clock.ts';
-import type { ClientToken } from '../../protocol/brand.ts';
 import type { Berth } from './berth.ts';
-import type { LinkedWorkers } from './linked-workers.ts';
+import type { LinkedWorkers, Wish } from './linked-workers.ts';
 import type { Slot } from './slots.ts';
 
 /** A worker that failed a session is asked again after so many milliseconds, where there is no other. */
 const RETRY = 500;
+/** So often the workers of a page's own build may refuse it before another one is asked. */
+const FAITHFUL = 3;
 
 /** Looks for a worker that takes a session, and waits for its turn there. One search at a time; a new one ends the one before. */
 export class BerthSearch {
@@ -17,6 +18,9 @@ export class BerthSearch {
   #leaveLine: (() => void) | undefined;
   #hurry: (() => void) | undefined;
   #hurries = false;
+  /** Who has refused the session in this round; how often all have. */
+  readonly #refused = new Set<Berth>();
+  #rounds = 0;
 
   /** `onTurn` gets an open berth and a place to attach there. */
   constructor(workers: LinkedWorkers, clock: Clock, onTurn: (berth: Berth, slot: Slot) => void) {
@@ -25,20 +29,36 @@ export class BerthSearch {
     this.#onTurn = onTurn;
   }
 
-  /** Any worker, the token's own first; `avoid` only where there is no other, and after a while. */
-  any(token: ClientToken, build: string | undefined, avoid?: Berth): void {
+  /** Any worker, the token's own first. One that refused the session is asked again only once all have, and after a while. */
+  any(wish: Wish): void {
     this.stop();
-    const again = (): void => this.any(token, build);
-    const berth = this.#workers.choose(token, build, avoid);
+    const again = (): void => this.any(wish);
+    const berth = this.#workers.choose(wish, this.#refused, this.#rounds < FAITHFUL);
     if (berth !== undefined) return this.at(berth, again);
     this.#forgetChange = this.#workers.onceChanged(again);
-    if (avoid?.open === true) this.#timer = this.#clock.setTimeout(again, RETRY);
+    if (this.#refused.size === 0) return;
+    this.#timer = this.#clock.setTimeout(() => {
+      this.#refused.clear();
+      this.#rounds++;
+      again();
+    }, RETRY);
   }
 
-  /** This worker; `otherwise` where it goes before the turn comes. */
-  at(berth: Berth, otherwise: () => void): void {
+  refusedBy(berth: Berth): void {
+    this.#refused.add(berth);
+  }
+
+  /** A worker has the session. */
+  found(): void {
+    this.#refused.clear();
+    this.#rounds = 0;
+  }
+
+  /** This worker; `otherwise` where it goes before the turn comes. `comes`: the session is not there yet. */
+  at(berth: Berth, otherwise: () => void, comes = true): void {
     this.stop();
     const turn = (slot: Slot): void => {
+      this.#leaveLine?.();
       this.#leaveLine = this.#hurry = undefined;
       if (berth.open) {
         this.#hurries = false;
@@ -49,7 +69,12 @@ export class BerthSearch {
     };
     const slot = berth.attaches.take();
     if (slot !== undefined) return turn(slot);
-    this.#leaveLine = () => berth.attaches.leave(turn);
+    // Whoever chooses next must see who stands here already.
+    if (comes) berth.coming++;
+    this.#leaveLine = () => {
+      if (comes) berth.coming--;
+      berth.attaches.leave(turn);
+    };
     this.#hurry = () => berth.attaches.hurry(turn);
     berth.attaches.wait(turn);
     if (this.#hurries) this.#hurry();
@@ -59,6 +84,12 @@ export class BerthSearch {
   hurry(): void {
     this.#hurries = true;
     this.#hurry?.();
+  }
+
+  /** Looks again after a while: who has the session's token now is about to let go. */
+  later(again: () => void): void {
+    this.stop();
+    this.#timer = this.#clock.setTimeout(again, RETRY);
   }
 
   /**

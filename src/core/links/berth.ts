@@ -36,10 +36,15 @@ export class Berth {
   readonly events: Slots;
   readonly attaches: Slots;
   readonly sessions = new Set<Moored>();
+  /** Sessions that stand in line to come. */
+  coming = 0;
+  /** When it was first known. */
+  readonly #since: number;
   readonly #clock: Clock;
 
-  constructor(worker: LinkedWorker, clock: Clock) {
+  constructor(worker: LinkedWorker, since: number, clock: Clock) {
     this.worker = worker;
+    this.#since = since;
     this.#clock = clock;
     this.events = new Slots({ limit: eventsOf(worker), hold: EVENT_HOLD, behind: INJECTIONS }, clock);
     this.attaches = new Slots({ limit: ATTACHES, hold: ATTACH_HOLD }, clock);
@@ -69,19 +74,23 @@ export class Berth {
   }
 
   /**
-   * How full it is, to be compared with others: sessions, of this sidecar or as the worker itself counts them, and events at work, for each
-   * event it takes at a time. `young`: whether others have been here for longer, so that it starts slowly.
+   * How full it is, to be compared with others: sessions, of this sidecar or as the worker itself counts them, with those that are about to
+   * come, and events at work, for each event it takes at a time. `young`: whether others have been here for longer, so that it starts slowly.
    */
   load(young: boolean): number {
     const { sessions, inFlight } = this.worker.load;
-    const work = Math.max(this.sessions.size, sessions) + EVENT_WEIGHT * Math.max(this.events.taken, inFlight);
-    const age = this.#clock.monotonic() - this.worker.since;
-    const share = young ? Math.min(1, Math.max(0.1, age / SLOW_START)) : 1;
+    const lying = Math.max(this.sessions.size, sessions) + this.coming;
+    const work = lying + EVENT_WEIGHT * Math.max(this.events.taken, inFlight);
+    const share = young ? Math.min(1, Math.max(0.1, this.#age / SLOW_START)) : 1;
     return (work + 1) / (this.events.limit * share);
   }
 
   get isWarm(): boolean {
-    return this.#clock.monotonic() - this.worker.since >= SLOW_START;
+    return this.#age >= SLOW_START;
+  }
+
+  get #age(): number {
+    return this.#clock.monotonic() - this.#since;
   }
 
   close(): void {

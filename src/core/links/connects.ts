@@ -18,6 +18,7 @@ export class Connects {
   #answered = false;
   /** The hash of the frontend's state tree, by which a worker of another build tells the page to reload. */
   #schema: string | undefined;
+  #loads = false;
   /** CONNECT texts of other namespaces, and whether the client has got its answer. */
   readonly #others = new Map<string, { readonly text: string; answered: boolean }>();
   /** Acknowledgements that stop here: the client has them. */
@@ -30,6 +31,22 @@ export class Connects {
   /** Reflex's namespace is about to be connected by the client's own packet. */
   get pending(): boolean {
     return !this.#answered || this.#expected.has(this.#namespace);
+  }
+
+  /** Whether the client's last CONNECT had the event in it that loads its page. */
+  get loads(): boolean {
+    return this.#loads;
+  }
+
+  /** The hash of the page's state tree, once its CONNECT has passed. */
+  get schema(): string | undefined {
+    return this.#schema;
+  }
+
+  /** The same in a packet that waits. */
+  schemaIn({ header, text }: PacketItem): string | undefined {
+    const isMain = header.type === SocketPacket.connect && header.namespace === this.#namespace;
+    return isMain ? schemaOf(text.slice(header.dataStart)) : undefined;
   }
 
   /** Acknowledgements are to come that stop here. */
@@ -51,7 +68,9 @@ export class Connects {
       return false;
     }
     this.#asked = true;
-    this.#schema = schemaOf(text.slice(header.dataStart));
+    const payload = text.slice(header.dataStart);
+    this.#loads = payload !== '';
+    this.#schema = schemaOf(payload);
     if (this.#answered) this.#expected.add(namespace);
     return true;
   }

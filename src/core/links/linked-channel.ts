@@ -12,11 +12,18 @@ import type {
 } from '../../ports/virtual-session.ts';
 import type { Subscription } from '../../protocol/link-live.ts';
 import type { ClientToken } from '../../protocol/brand.ts';
+import { SocketPacket, type PacketHeader } from '../../protocol/socket-io.ts';
 import { withToken } from '../http/query.ts';
 import type { LiveHub } from '../live/live-hub.ts';
 import type { ClientInfo } from '../relay/client-info.ts';
 import type { Waiting } from '../relay/inbound-queue.ts';
-import type { SessionChannel, SessionChannelSink, TokenClaim } from '../relay/session-channel.ts';
+import {
+  NOTHING_LEFT,
+  type Leftovers,
+  type SessionChannel,
+  type SessionChannelSink,
+  type TokenClaim,
+} from '../relay/session-channel.ts';
 import type { Decision } from '../tiers/tier-resolver.ts';
 import { Attachment, type AttachmentEvents } from './attachment.ts';
 import type { Berth } from './berth.ts';
@@ -25,6 +32,7 @@ import { Connects } from './connects.ts';
 import { InFlight, type Aftermath } from './in-flight.ts';
 import { Injections, type InjectionHost } from './injections.ts';
 import type { LinkedWorkers } from './linked-workers.ts';
+import { Restores } from './restores.ts';
 import type { Slot } from './slots.ts';
 
 export interface LinkedChannelParts {
@@ -46,6 +54,8 @@ const KEPT = 5_000;
 const LEAVE = 5_000;
 /** What was said longer ago than this has certainly arrived, whatever became of the link afterwards. Milliseconds. */
 const ARRIVED = 10_000;
+/** How long a worker may take to connect the client's namespaces again. Milliseconds. */
+const JOIN_TIMEOUT = 15_000;
 /** So long before the worker's time is over its unfinished sessions are taken away. Milliseconds. */
 const MARGIN = 1_000;
 
@@ -77,9 +87,7 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
   #attachSlot: Slot | undefined;
   /** The client's own CONNECT is sent again: its page was still loading. */
   #reconnects = false;
-  /** Background handlers to start again, and whether the browser may have missed something. */
-  #toStart: readonly HandlerCall[] = [];
-  #stale = false;
+  readonly #restores = new Restores();
   /** While `returning`: when the link was lost, and whether what was not received has certainly not run. */
   #lost: { readonly certain: boolean; readonly at: number } | undefined;
   /** When something last passed, either way. */
@@ -93,13 +101,22 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
   /** The deadline has passed while a worker was asked. */
   #overdue = false;
   #onLeft: (() => void) | undefined;
+  /** What the session left as it was closed. */
+  #leftovers: Leftovers = NOTHING_LEFT;
   /** Somebody wants to hear what the worker says until it has let go. */
   #hasHeir = false;
   /** What the worker cannot take now stays in the session's queue; what was sent is the link's. */
   readonly bufferedBytes = 0;
   readonly linked = true;
 
-  constructor(client: ClientInfo, sink: SessionChannelSink, claim: TokenClaim, parts: LinkedChannelParts) {
+  /** `background`: handlers that ran in a session whose tab this one takes over, and whose worker is gone. */
+  constructor(
+    client: ClientInfo,
+    sink: SessionChannelSink,
+    claim: TokenClaim,
+    background: readonly HandlerCall[],
+    parts: LinkedChannelParts,
+  ) {
     this.#client = client;
     this.#sink = sink;
     this.#claim = claim;
@@ -107,6 +124,7 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
     this.#target = client.request.target;
     this.#parts = parts;
     this.#connects = new Connects(parts.namespace);
+    this.#restores.ran(background);
     this.#search = new BerthSearch(parts.workers, parts.clock, (berth, slot) => this.#attach(berth, slot));
     this.#place();
   }
@@ -121,11 +139,16 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
 
   get work(): SessionChannel['work'] {
     if (this.#isAway) return 'away';
-    return this.#inFlight.busy ? 'busy' : 'idle';
+    return this.#isBusy ? 'busy' : 'idle';
   }
 
   get #isAway(): boolean {
     return this.#state === 'placing' || this.#state === 'returning';
+  }
+
+  /** The worker has something of the session's to do. */
+  get #isBusy(): boolean {
+    return this.#inFlight.busy || this.#restores.busy;
   }
 
   get #session(): VirtualSession | undefined {
@@ -135,10 +158,8 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
   ready(): boolean {
     const attachment = this.#attachment;
     if (this.#state !== 'open' || attachment?.session === undefined) {
-      if (this.#isAway) {
-        this.#watchDeadline();
-        this.#search.hurry();
-      }
+      if (this.#isAway) this.#search.hurry();
+      if (this.#isAway || this.#state === 'attaching' || this.#state === 'joining') this.#watchDeadline();
       return false;
     }
     if (attachment.session.blocked) return false;
@@ -147,18 +168,41 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
     return false;
   }
 
-  send(frame: string | Buffer, binary: boolean, item: Waiting, event: Decision | undefined): SendResult {
+  send(frame: string | Buffer, _: boolean, item: Waiting, event: Decision | undefined): SendResult {
     const session = this.#session;
     if (session === undefined || this.#state !== 'open') return 'dropped';
     this.#passed = this.#parts.clock.monotonic();
-    const isConnect = item.kind === 'packet' && this.#connects.noteClient(item);
-    const isEvent = event !== undefined || isConnect;
+    const result =
+      item.kind === 'packet' ? this.#sendPacket(session, frame, item, event) : this.#sendBinary(session, item);
+    this.#pump();
+    return result;
+  }
+
+  #sendPacket(
+    session: VirtualSession,
+    frame: string | Buffer,
+    item: Waiting & { kind: 'packet' },
+    event: Decision | undefined,
+  ): SendResult {
+    const isConnect = this.#connects.noteClient(item);
+    if (isConnect && !this.#connects.loads) this.#forgetHandlers();
+    const isEvent = isConnect || isEventPacket(item.header);
     const slot = isEvent ? (this.#slot ?? this.#attachment?.berth.events.take()) : undefined;
     if (isEvent) this.#slot = undefined;
     const number = this.#inFlight.add(item, { isEvent, isConnect, repeatable: event?.retry === true, slot });
-    const result = session.send(number, frame, binary, isEvent);
-    this.#pump();
-    return result;
+    // With binary frames it is an event once the last of them is there.
+    return session.send(number, frame, false, isEvent && item.header.attachments === 0);
+  }
+
+  /** Its page loads by later events (reflex 0.9): nobody can tell which handlers it starts itself. */
+  #forgetHandlers(): void {
+    const lost = this.#restores.take().length;
+    if (lost > 0) this.#sink.interrupted(lost);
+  }
+
+  #sendBinary(session: VirtualSession, item: Waiting & { kind: 'attachment' }): SendResult {
+    const sent = this.#inFlight.addBinary(item);
+    return sent === undefined ? 'dropped' : session.send(sent.number, item.data, true, sent.endsEvent);
   }
 
   /** Where a handler may be started. */
@@ -169,7 +213,7 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
   }
 
   get userWaits(): boolean {
-    return this.#sink.waits();
+    return this.#sink.first() !== undefined;
   }
 
   inject(call: HandlerCall): number {
@@ -196,6 +240,10 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
     this.#injections = 'gone';
   }
 
+  started(handler: BackgroundHandler): void {
+    this.#restores.started(handler);
+  }
+
   subscribe(subscription: Subscription): void {
     this.#injecting()?.subscribe(subscription);
   }
@@ -214,27 +262,32 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
     this.#owed = 0;
   }
 
-  close(how: 'closed' | 'lost' | 'takeover'): Promise<void> {
-    if (this.#state === 'closed' || this.#state === 'closing') return Promise.resolve();
-    const session = this.#state === 'returning' ? undefined : this.#session;
-    this.#rest();
-    this.#left();
-    if (session === undefined) {
-      this.#finish();
-      return Promise.resolve();
-    }
+  async close(how: 'closed' | 'lost' | 'takeover'): Promise<Leftovers> {
+    if (this.#state === 'closed' || this.#state === 'closing') return NOTHING_LEFT;
+    const session = this.#session;
+    const isAway = this.#isAway;
     const held = this.#state !== 'attaching';
+    this.#rest();
+    this.#forgetDeadline();
+    this.#left();
+    if (session === undefined || isAway) {
+      // Where the worker is asked to take the session back, it must not keep it.
+      session?.detach(how);
+      this.#leave('gone', this.#lost?.certain ?? false);
+      return this.#leftovers;
+    }
     this.#state = 'closing';
     this.#hasHeir = how === 'takeover';
-    return new Promise((resolve) => {
+    await new Promise<void>((resolve) => {
       this.#onLeft = resolve;
       const detach = (): void => {
-        this.#timer = this.#parts.clock.setTimeout(() => this.#finish(), LEAVE);
+        this.#timer = this.#parts.clock.setTimeout(() => this.#leave('gone', false), LEAVE);
         session.detach(how);
       };
       if (held) this.#leaveInTurn(detach);
       else detach();
     });
+    return this.#leftovers;
   }
 
   move(by: number): Promise<void> {
@@ -251,13 +304,22 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
   }
 
   answered(answer: AttachAnswer): void {
-    if (this.#state === 'closing') return answer.kind === 'attached' ? undefined : this.#finish();
+    if (this.#state === 'closing') return answer.kind === 'attached' ? undefined : this.#leave('done', true);
     if (answer.kind === 'attached') return this.#attached(answer);
     const berth = this.#attachment?.berth;
     if (this.#state === 'returning') return this.#notReturned();
     this.#dropAttachment();
-    if (answer.kind !== 'elsewhere') return this.#place(berth);
+    if (answer.kind !== 'elsewhere') {
+      if (berth !== undefined) this.#search.refusedBy(berth);
+      return this.#place();
+    }
     const holder = this.#parts.workers.byTokens(answer.holder);
+    if (holder?.open === false) {
+      // It gives its sessions to others, which can then be asked whether the other client lives.
+      this.#state = 'placing';
+      if (this.userWaits) this.#watchDeadline();
+      return this.#search.later(() => this.#place());
+    }
     // Nobody who is linked has it: its worker is gone, and the record is all that is left of it.
     if (holder === undefined || holder === berth) this.#claim = 'takeover';
     const next = holder ?? berth;
@@ -291,9 +353,15 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
   }
 
   done(number: number, outcome: Outcome): void {
+    const wasConnecting = this.#inFlight.connecting;
     this.#inFlight.done(number);
+    this.#restores.done(number);
     this.#present?.done(number, outcome);
-    if (!this.#inFlight.connecting && this.#state !== 'closing') this.#releaseAttach();
+    if (!this.#inFlight.connecting && this.#state !== 'closing') {
+      this.#releaseAttach();
+      // The page has loaded, and its own handlers run.
+      if (wasConnecting && this.#state === 'open' && !this.#connects.pending) this.#restore();
+    }
     this.#detachWhenDone();
   }
 
@@ -308,13 +376,15 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
   }
 
   ended(end: VirtualEnd, background: readonly BackgroundHandler[], unrun: readonly number[]): void {
-    if (this.#state === 'closing') return this.#finish();
+    if (this.#state === 'closing') return this.#leave(end === 'detached' ? 'done' : 'gone', end === 'lost');
     switch (end) {
-      case 'slow':
       case 'closed':
-        return this.#end(end);
+        return this.#end('closed');
+      case 'slow':
       case 'failed':
-        return this.#end('lost');
+        // Its events may have run or not.
+        this.#tellLost(this.#inFlight.takeAll(false, unrun));
+        return this.#end(end === 'slow' ? 'slow' : 'lost');
       case 'detached':
         return this.#departed(background, unrun);
       case 'unanswered':
@@ -333,12 +403,18 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
     this.#returnSlot();
   };
 
-  #place(avoid?: Berth): void {
+  #place(): void {
     this.#state = 'placing';
     if (this.#overdue) return this.#end('no_worker');
-    this.#search.any(this.#token, this.#build, avoid);
     // Nobody asks again whether it is ready where a worker was asked and refused.
-    if (this.#isAway && this.#sink.waits()) this.#watchDeadline();
+    if (this.userWaits) this.#watchDeadline();
+    this.#search.any({ token: this.#token, build: this.#build, schema: this.#schema });
+  }
+
+  /** Of the page's own CONNECT, which may wait still. */
+  get #schema(): string | undefined {
+    const first = this.#sink.first();
+    return (first?.kind === 'packet' ? this.#connects.schemaIn(first) : undefined) ?? this.#connects.schema;
   }
 
   #attach(berth: Berth, slot: Slot): void {
@@ -374,14 +450,21 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
     const packets = this.#connects.again(this.#reconnects);
     this.#reconnects = false;
     this.#state = 'joining';
+    this.#timer = this.#parts.clock.setTimeout(() => this.#unjoined(berth), JOIN_TIMEOUT);
     for (const packet of packets) session?.send(this.#inFlight.number(), packet, false, true);
     if (!this.#connects.incomplete) this.#opened();
   }
 
+  /** The worker took the session and does not connect it. */
+  #unjoined(berth: Berth): void {
+    this.#search.refusedBy(berth);
+    this.#session?.detach('move');
+  }
+
   /** The worker kept the session while its link was away. */
   #returned({ received, open }: AttachAnswer & { kind: 'attached' }, missed: boolean): void {
-    this.#stale ||= missed;
-    this.#toStart = [];
+    this.#restores.resumed(received, open);
+    if (missed) this.#restores.lacks();
     // The worker tells anew what runs.
     this.#attachment?.running.clear();
     const again = this.#inFlight.takeUnreceived(received, open);
@@ -397,6 +480,7 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
     this.#state = 'open';
     this.#claim = 'takeover';
     this.#timer?.cancel();
+    this.#search.found();
     this.#forgetDeadline();
     if (!this.#connects.pending) this.#restore();
     this.#sink.drained();
@@ -408,11 +492,9 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
   /** Reflex's namespace is connected: what the session had at its worker before is brought back. */
   #restore(): void {
     const session = this.#session;
-    for (const handler of this.#toStart) session?.inject(this.#inFlight.number(), handler, true);
-    this.#toStart = [];
-    if (this.#stale) session?.resync(this.#inFlight.number());
-    this.#stale = false;
-    if (!this.#inFlight.connecting) this.#releaseAttach();
+    const loads = this.#inFlight.connecting;
+    if (session !== undefined) this.#restores.begin(session, () => this.#inFlight.number(), loads);
+    if (!loads) this.#releaseAttach();
     this.#pump();
   }
 
@@ -424,12 +506,14 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
       this.#attachSlot = slot;
       detach();
     });
+    // Somebody waits for it.
+    if (this.#hasHeir) this.#search.hurry();
     if (berth === undefined) detach();
-    else this.#search.at(berth, detach);
+    else this.#search.at(berth, detach, false);
   }
 
   #detachWhenDone(): void {
-    const isBusy = this.#inFlight.busy || this.#present?.busy === true;
+    const isBusy = this.#isBusy || this.#present?.busy === true;
     if (this.#state === 'leaving' && !isBusy) this.#detach();
   }
 
@@ -442,7 +526,8 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
   #departed(background: readonly BackgroundHandler[], unrun: readonly number[]): void {
     const aftermath = this.#inFlight.takeAll(true, unrun);
     this.#present?.gone(true, unrun);
-    this.#stale ||= aftermath.unsure > 0;
+    this.#restores.gone();
+    if (aftermath.unsure > 0) this.#restores.lacks();
     if (this.#persists) this.#moveOn('drained', aftermath, background);
     else this.#beginAnew(aftermath);
   }
@@ -480,13 +565,13 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
 
   #crashed(certain: boolean): void {
     const attachment = this.#attachment;
-    // What was not started here yet was left by the worker before.
-    const background = [...(attachment?.running.values() ?? []), ...this.#toStart];
+    const background = [...(attachment?.running.values() ?? [])];
     const aftermath = this.#inFlight.takeAll(certain);
     this.#present?.gone(certain, []);
     // Handlers that ran may have changed the state without a word reaching the browser.
     const mayLack = !certain && this.#parts.clock.monotonic() - this.#passed < ARRIVED;
-    this.#stale ||= mayLack || aftermath.unsure > 0 || background.length > 0;
+    this.#restores.gone();
+    if (mayLack || aftermath.unsure > 0 || background.length > 0) this.#restores.lacks();
     if (this.#persists) this.#moveOn('crashed', aftermath, background);
     else this.#beginAnew(aftermath);
   }
@@ -496,10 +581,15 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
   }
 
   /** The state is gone with its worker: only the client itself can begin anew. */
-  #beginAnew({ again, unsure }: Aftermath): void {
+  #beginAnew(aftermath: Aftermath): void {
+    this.#tellLost(aftermath);
+    this.#end('lost');
+  }
+
+  /** Nothing of it goes on. */
+  #tellLost({ again, unsure }: Aftermath): void {
     const lost = unsure + again.filter(({ kind }) => kind === 'packet').length;
     if (lost > 0) this.#sink.interrupted(lost);
-    this.#end('lost');
   }
 
   #moveOn(how: 'drained' | 'crashed', { again, unsure }: Aftermath, background: readonly BackgroundHandler[]): void {
@@ -510,8 +600,7 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
     this.#parts.metrics.sessionMoved(how);
     this.#claim = 'takeover';
     this.#reconnects = this.#connects.returned(again);
-    // A page that loads again starts its own.
-    this.#toStart = this.#reconnects ? [] : background.filter(isCall);
+    this.#restores.ran(background.filter(isCall));
     const lost = unsure + background.filter((handler) => !isCall(handler)).length;
     if (lost > 0) this.#sink.interrupted(lost);
     this.#place();
@@ -546,10 +635,24 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
     this.#sink.ended(reason);
   }
 
+  /**
+   * It is closed. `done`: the worker let go in order, and has done or will do all that it was given; `gone`: nobody can ask it any more.
+   * `certain`: what it had not received has not run.
+   */
+  #leave(how: 'done' | 'gone', certain: boolean): void {
+    const running = how === 'gone' ? [...(this.#attachment?.running.values() ?? [])] : [];
+    if (how === 'gone') this.#restores.gone();
+    const { again, unsure } = how === 'gone' ? this.#inFlight.takeAll(certain) : { again: [], unsure: 0 };
+    const background = [...running.filter(isCall), ...this.#restores.take()];
+    this.#leftovers = { again, unsure: unsure + running.filter((handler) => !isCall(handler)).length, background };
+    this.#finish();
+  }
+
   /** Lets go of everything; nothing is heard from now on. */
   #finish(): void {
     this.#state = 'closed';
     this.#rest();
+    this.#forgetDeadline();
     this.#dropAttachment();
     this.#inFlight.takeAll(false);
     this.clientGone();
@@ -568,7 +671,6 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
   #rest(): void {
     this.#search.stop();
     this.#timer?.cancel();
-    this.#forgetDeadline();
     this.#releaseSlot();
     this.#releaseAttach();
     this.#present?.leave();
@@ -611,6 +713,11 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
     this.#attachSlot = undefined;
     slot?.release();
   }
+}
+
+/** Whether a worker runs something for it, in whatever namespace. */
+function isEventPacket({ type }: PacketHeader): boolean {
+  return type === SocketPacket.event || type === SocketPacket.binaryEvent;
 }
 
 /** Whether it is known well enough to be run again. */

@@ -12,12 +12,31 @@ const SAME_LOAD = 1.1;
 /** Sessions that are on their way from a stopping worker at a time, where there are others to take them. */
 const MOVES = 8;
 
+/** Workers whose age is remembered after they went. */
+const MAX_AGES = 1_000;
+
+/** What a session's worker should be like. */
+export interface Wish {
+  readonly token: ClientToken;
+  /** Of the worker that it had. */
+  readonly build: string | undefined;
+  /** The hash of the state tree that its page was made for. */
+  readonly schema: string | undefined;
+}
+
+interface Home {
+  readonly instance: string;
+  readonly build: string;
+}
+
 /** The linked workers that take sessions, and which of them a session gets. */
 export class LinkedWorkers {
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #berths = new Map<string, Berth>();
-  readonly #homes = new Map<ClientToken, string>();
+  readonly #homes = new Map<ClientToken, Home>();
+  /** Since when each worker is known: one whose link flapped is warm still. */
+  readonly #ages = new Map<string, number>();
   readonly #waiting = new Set<() => void>();
   /** When the last worker that takes sessions left; undefined while there is one. */
   #bareSince: number | undefined;
@@ -80,21 +99,26 @@ export class LinkedWorkers {
     return this.#berths.get(instance);
   }
 
-  /** The worker that Reflex's token records name so. */
+  /** The worker that Reflex's token records name so; it may be about to stop. */
   byTokens(holder: string): Berth | undefined {
-    return [...this.#berths.values()].find(({ worker, open }) => open && worker.manifest.tokens === holder);
+    return [...this.#berths.values()].find(({ worker, linked }) => linked && worker.manifest.tokens === holder);
   }
 
   /**
-   * Where a session of this token should lie: with the worker that has its state, else with one of the least loaded, of the same build where there is
-   * one. undefined: nowhere now.
+   * Where a session should lie: with a worker that its page was made for, where there is one; among those with the one that has its state, else
+   * with one of the least loaded. undefined: nowhere now. `refused`: not these. `faithful`: rather nowhere than with a worker that its page was
+   * not made for, while there are others.
    */
-  choose(token: ClientToken, build: string | undefined, avoid: Berth | undefined): Berth | undefined {
-    const open = [...this.#berths.values()].filter((berth) => berth.open && berth !== avoid);
-    const home = open.find(({ instance }) => instance === this.#homes.get(token));
-    if (home !== undefined && token !== '') return home;
-    const same = open.filter(({ worker }) => worker.manifest.build === build);
-    const candidates = same.length > 0 ? same : open;
+  choose({ token, build, schema }: Wish, refused: ReadonlySet<Berth>, faithful: boolean): Berth | undefined {
+    const open = [...this.#berths.values()].filter((berth) => berth.open);
+    const home = token === '' ? undefined : this.#homes.get(token);
+    const wanted = build ?? home?.build;
+    const able = narrowed(open, ({ worker }) => worker.manifest.schema === schema && schema !== undefined);
+    const same = narrowed(able, ({ worker }) => worker.manifest.build === wanted);
+    const willing = same.filter((berth) => !refused.has(berth));
+    const candidates = willing.length > 0 || faithful ? willing : open.filter((berth) => !refused.has(berth));
+    const own = candidates.find(({ instance }) => instance === home?.instance);
+    if (own !== undefined) return own;
     const anyWarm = candidates.some(({ isWarm }) => isWarm);
     const loads = new Map(candidates.map((berth) => [berth, berth.load(anyWarm)]));
     const least = Math.min(...loads.values());
@@ -110,12 +134,8 @@ export class LinkedWorkers {
   remember(token: ClientToken, berth: Berth): void {
     if (token === '') return;
     this.#homes.delete(token);
-    this.#homes.set(token, berth.instance);
-    if (this.#homes.size <= MAX_TOKENS) return;
-    for (const oldest of this.#homes.keys()) {
-      this.#homes.delete(oldest);
-      return;
-    }
+    this.#homes.set(token, { instance: berth.instance, build: berth.worker.manifest.build });
+    cutTo(MAX_TOKENS, this.#homes);
   }
 
   /** Forgets a worker that has gone once its last session has left it. */
@@ -130,8 +150,13 @@ export class LinkedWorkers {
   }
 
   #add(worker: LinkedWorker): void {
-    const known = this.#berths.get(worker.manifest.instance);
-    const berth = known ?? new Berth(worker, this.#clock);
+    const { instance } = worker.manifest;
+    const known = this.#berths.get(instance);
+    const since = this.#ages.get(instance) ?? worker.since;
+    this.#ages.delete(instance);
+    this.#ages.set(instance, since);
+    cutTo(MAX_AGES, this.#ages);
+    const berth = known ?? new Berth(worker, since, this.#clock);
     if (known === undefined) this.#berths.set(berth.instance, berth);
     else if (known.worker !== worker || !known.linked) known.relinked(worker);
     if (worker.drainBy === undefined || berth.emptying) return;
@@ -154,5 +179,20 @@ export class LinkedWorkers {
     const hurry = this.#clock.setTimeout(() => void lanes(leaving.length), half);
     await lanes(this.any ? MOVES : leaving.length);
     hurry.cancel();
+  }
+}
+
+/** Those that it holds for, where there are any. */
+function narrowed(berths: readonly Berth[], holds: (berth: Berth) => boolean): readonly Berth[] {
+  const some = berths.filter(holds);
+  return some.length > 0 ? some : berths;
+}
+
+/** The oldest go. */
+function cutTo(limit: number, entries: Map<string, unknown>): void {
+  if (entries.size <= limit) return;
+  for (const oldest of entries.keys()) {
+    entries.delete(oldest);
+    return;
   }
 }

@@ -1,3 +1,4 @@
+import type { HandlerCall } from '../../ports/virtual-session.ts';
 import type { BackendPool } from '../backends/backend-pool.ts';
 import type { ClientInfo } from '../relay/client-info.ts';
 import type { ChannelSource, SessionChannel, SessionChannelSink, TokenClaim } from '../relay/session-channel.ts';
@@ -22,13 +23,14 @@ export class SessionSource implements ChannelSource {
     sink: SessionChannelSink,
     signal: AbortSignal,
     claim: TokenClaim,
+    background: readonly HandlerCall[],
   ): Promise<SessionChannel> {
     const linked = this.#linked;
     if (linked === undefined) return this.#pool.open(client, sink, signal);
     await untilLinked(linked, signal);
     signal.throwIfAborted();
-    if (linked.workers.any) return new LinkedChannel(client, sink, claim, linked);
-    return this.#openEither(client, sink, signal, claim, linked);
+    if (linked.workers.any) return new LinkedChannel(client, sink, claim, background, linked);
+    return this.#openEither(client, sink, signal, claim, background, linked);
   }
 
   /** Whichever is there first. */
@@ -37,6 +39,7 @@ export class SessionSource implements ChannelSource {
     sink: SessionChannelSink,
     signal: AbortSignal,
     claim: TokenClaim,
+    background: readonly HandlerCall[],
     linked: LinkedChannelParts,
   ): Promise<SessionChannel> {
     const isLinked = new AbortController();
@@ -45,7 +48,7 @@ export class SessionSource implements ChannelSource {
       return await this.#pool.open(client, sink, AbortSignal.any([signal, isLinked.signal]));
     } catch (cause) {
       if (!isLinked.signal.aborted || signal.aborted) throw cause;
-      return new LinkedChannel(client, sink, claim, linked);
+      return new LinkedChannel(client, sink, claim, background, linked);
     } finally {
       forget();
     }

@@ -1,4 +1,5 @@
 import { SocketPacket } from '../../protocol/socket-io.ts';
+import type { HandlerCall } from '../../ports/virtual-session.ts';
 import type { Waiting } from './inbound-queue.ts';
 import type { KeptMessage } from './kept-messages.ts';
 
@@ -6,8 +7,12 @@ import type { KeptMessage } from './kept-messages.ts';
 export interface Estate {
   /** What the worker said since the client was gone. */
   readonly kept: readonly KeptMessage[];
-  /** What the client said and no worker got. */
+  /** What the client said and no worker ran. */
   readonly waiting: readonly Waiting[];
+  /** Events that may have run or not: the client has to be told. */
+  readonly unsure: number;
+  /** Background handlers that ran in a worker that is gone. */
+  readonly background: readonly HandlerCall[];
 }
 
 /** How the frame of a packet with binary frames begins. */

@@ -67,6 +67,11 @@ export class Inbound {
     return { packets: this.#queue.length, bytes: this.#queue.bytes };
   }
 
+  /** What waits first. */
+  get first(): Waiting | undefined {
+    return this.#queue.peek();
+  }
+
   text(packet: string, raw: Buffer | undefined): void {
     const { metrics, maxPayload, namespace } = this.#context;
     const bytes = raw?.length ?? Buffer.byteLength(packet);

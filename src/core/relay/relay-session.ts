@@ -16,10 +16,17 @@ import { Downstream } from './downstream.ts';
 import { attachmentsOf, heritableKept, heritableWaiting, type Estate } from './estate.ts';
 import { EventPipeline } from './event-pipeline.ts';
 import { Inbound } from './inbound.ts';
+import type { Waiting } from './inbound-queue.ts';
 import { KeptMessages } from './kept-messages.ts';
 import { LatencyWatch } from './latency-watch.ts';
 import type { RelayContext } from './relay-context.ts';
-import type { ProbeAnswer, SessionChannel, SessionChannelSink, TokenClaim } from './session-channel.ts';
+import {
+  NOTHING_LEFT,
+  type ProbeAnswer,
+  type SessionChannel,
+  type SessionChannelSink,
+  type TokenClaim,
+} from './session-channel.ts';
 
 /** A client that opens a transport and says nothing is closed; Reflex opens it up to 10 s early. Milliseconds. */
 export const CONNECT_TIMEOUT = 45_000;
@@ -63,6 +70,9 @@ export class RelaySession implements EngineSink, CountedSession, PushSession {
   #kept: { readonly messages: KeptMessages; readonly timer: Timer; readonly reason: SessionCloseReason } | undefined;
   /** What follows the CONNECT acknowledgement. */
   #inherited: KeptMessages | undefined;
+  #heritage: readonly HandlerCall[] = [];
+  /** It is to be told of an interruption as soon as it is connected. */
+  #untold = false;
   #connectTimer: Timer | undefined;
 
   constructor(
@@ -216,14 +226,19 @@ export class RelaySession implements EngineSink, CountedSession, PushSession {
     this.engine.close('replaced', CloseCode.goingAway);
     // What it was about to take over itself.
     await this.#claiming;
-    const waiting = heritableWaiting(this.#inbound.give());
+    const waiting = this.#inbound.give();
     // The worker's last words still come while it lets go.
-    await this.#channel?.close('takeover');
+    const left = (await this.#channel?.close('takeover')) ?? NOTHING_LEFT;
     // A client that was not connected had nothing to miss, and takes no other's acknowledgement.
     const said = this.#connected ? (this.#kept?.messages.take() ?? []) : [];
     const kept = heritableKept([...(this.#inherited?.take() ?? []), ...said]);
     this.#end('replaced');
-    return { kept, waiting };
+    return {
+      kept,
+      waiting: heritableWaiting([...left.again.map(paid), ...waiting]),
+      unsure: left.unsure,
+      background: [...this.#heritage, ...left.background],
+    };
   }
 
   text(packet: string, raw: Buffer | undefined): void {
@@ -265,7 +280,7 @@ export class RelaySession implements EngineSink, CountedSession, PushSession {
       drained: () => this.#inbound.flush(),
       returned: (items) => this.#inbound.returned(items),
       interrupted: (events) => this.#interrupted(events),
-      waits: () => this.#inbound.waiting.packets > 0,
+      first: () => this.#inbound.first,
       probe: () => this.#probed(),
       ended: (reason) => this.#channelEnded(reason),
     };
@@ -285,6 +300,13 @@ export class RelaySession implements EngineSink, CountedSession, PushSession {
   #interrupted(events: number): void {
     const { metrics } = this.#context;
     metrics.eventLost('upstream_lost', events);
+    this.#tellInterrupted();
+  }
+
+  #tellInterrupted(): void {
+    // Before the acknowledgement of its CONNECT a client hears nothing.
+    this.#untold = !this.#connected;
+    if (this.#untold) return;
     const text =
       'The server was interrupted. Your last action may not have been carried out: please look before you repeat it.';
     this.#toast('bridgehead-interrupted', 'warning', text);
@@ -348,7 +370,10 @@ export class RelaySession implements EngineSink, CountedSession, PushSession {
     this.#opening?.abort();
     const lost = this.#inbound.end();
     if (lost > 0) metrics.eventLost(lossReason(reason), lost);
-    void this.#channel?.close(this.#kept === undefined ? 'closed' : 'lost');
+    void this.#channel?.close(this.#kept === undefined ? 'closed' : 'lost').then((left) => {
+      const events = left.unsure + left.again.filter(({ kind }) => kind === 'packet').length;
+      if (events > 0) metrics.eventLost('upstream_lost', events);
+    });
     if (this.#countedFor !== undefined) userSessions.leave(this, this.#countedFor);
     metrics.sessionClosed(reason);
     this.#onEnd(this);
@@ -360,10 +385,10 @@ export class RelaySession implements EngineSink, CountedSession, PushSession {
     if (news?.kind !== 'connected') return;
     this.#connected = true;
     this.#left = false;
-    if (this.#inherited === undefined) return;
-    for (const { frame: message, binary } of this.#inherited.take()) this.engine.send(message, binary);
+    for (const { frame: message, binary } of this.#inherited?.take() ?? []) this.engine.send(message, binary);
+    if (this.#inherited !== undefined) this.#downstream.count();
     this.#inherited = undefined;
-    this.#downstream.count();
+    if (this.#untold) this.#tellInterrupted();
   }
 
   /** From the first event on that tells who the user is, all of theirs share a rate, and the sessions are counted. */
@@ -388,9 +413,12 @@ export class RelaySession implements EngineSink, CountedSession, PushSession {
       this.#claiming = undefined;
       // Another one takes over from this one already.
       if (this.#ended || this.#kept !== undefined) return;
-      const channel = await this.#context.channels.open(this.#client, this.#channelSink(), this.#opening.signal, claim);
+      const { signal } = this.#opening;
+      const { channels } = this.#context;
+      const channel = await channels.open(this.#client, this.#channelSink(), signal, claim, this.#heritage);
       if (this.#ended) return void channel.close('closed');
       this.#channel = channel;
+      this.#heritage = [];
       this.#inbound.use(channel);
     } catch {
       this.#withoutWorker();
@@ -413,11 +441,14 @@ export class RelaySession implements EngineSink, CountedSession, PushSession {
 
   #inherit(estates: readonly Estate[]): void {
     const waiting = estates.flatMap((estate) => estate.waiting);
+    const unsure = estates.reduce((sum, estate) => sum + estate.unsure, 0);
+    if (unsure > 0) this.#interrupted(unsure);
     if (this.#ended) {
       const packets = waiting.filter(({ kind }) => kind === 'packet').length;
       if (packets > 0) this.#context.metrics.eventLost('session_closed', packets);
       return;
     }
+    this.#heritage = estates.flatMap((estate) => estate.background);
     const kept = estates.flatMap((estate) => estate.kept);
     if (kept.length > 0) {
       this.#inherited = new KeptMessages(this.#context.budget, 0);
@@ -425,6 +456,11 @@ export class RelaySession implements EngineSink, CountedSession, PushSession {
     }
     this.#inbound.take(waiting);
   }
+}
+
+/** The rate limit has let it through already. */
+function paid(item: Waiting): Waiting {
+  return item.kind === 'packet' ? { ...item, paid: true } : item;
 }
 
 function lossReason(reason: SessionCloseReason): EventLossReason {

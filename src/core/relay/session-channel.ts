@@ -6,6 +6,9 @@ import type { Decision } from '../tiers/tier-resolver.ts';
 import type { ClientInfo } from './client-info.ts';
 import type { Waiting } from './inbound-queue.ts';
 
+/** A worker that lets go in order does all that it was given. */
+export const NOTHING_LEFT: Leftovers = { again: [], unsure: 0, background: [] };
+
 /** What a session hears from its channel. No call comes after `ended`, which comes at most once, and never after `close`. */
 export interface SessionChannelSink {
   /** The Engine.IO frame as it came. The buffer is the adapter's: copy what outlives the call. */
@@ -16,8 +19,8 @@ export interface SessionChannelSink {
   returned(items: readonly Waiting[]): void;
   /** So many events may have run or not, and will not be repeated: the client must be told. */
   interrupted(events: number): void;
-  /** Whether packets of the client wait. */
-  waits(): boolean;
+  /** The packet of the client that waits first. */
+  first(): Waiting | undefined;
   /** Somebody else came to the worker with this token: does the client live? If not, what it has missed goes to the other. */
   probe(): Promise<ProbeAnswer>;
   ended(reason: ChannelEnd | 'slow' | 'no_worker'): void;
@@ -54,8 +57,21 @@ export interface SessionChannel {
   /** Holds the worker back. */
   pause(): void;
   resume(): void;
-  /** Ends the worker's session; resolves when the worker has let go of it, or after seconds. Nothing more is delivered. */
-  close(how: 'closed' | 'lost' | 'takeover'): Promise<void>;
+  /**
+   * Ends the worker's session; resolves when the worker has let go of it, or after seconds, with what it will not do. Nothing more is
+   * delivered.
+   */
+  close(how: 'closed' | 'lost' | 'takeover'): Promise<Leftovers>;
+}
+
+/** What a worker had of a session and will not do: it is gone, or cannot be asked. */
+export interface Leftovers {
+  /** These never ran. */
+  readonly again: readonly Waiting[];
+  /** So many events may have run or not. */
+  readonly unsure: number;
+  /** Background handlers that ran. */
+  readonly background: readonly HandlerCall[];
 }
 
 /** Whose token it is: `takeover`: that of a session whose client is gone; `shared`: another client lives with it. */
@@ -63,6 +79,15 @@ export type TokenClaim = 'own' | 'takeover' | 'shared';
 
 /** Where sessions get their channels from. */
 export interface ChannelSource {
-  /** Waits for a worker as long as the configuration allows; rejects after that, or when `signal` ends. */
-  open(client: ClientInfo, sink: SessionChannelSink, signal: AbortSignal, claim: TokenClaim): Promise<SessionChannel>;
+  /**
+   * `background`: handlers that ran in a session whose tab this one takes over: where the page that loads does not start them, they are
+   * started again. Waits for a worker as long as the configuration allows; rejects after that, or when `signal` ends.
+   */
+  open(
+    client: ClientInfo,
+    sink: SessionChannelSink,
+    signal: AbortSignal,
+    claim: TokenClaim,
+    background: readonly HandlerCall[],
+  ): Promise<SessionChannel>;
 }
