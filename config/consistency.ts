@@ -1,6 +1,6 @@
 import { showValue, type Fault } from './faults.ts';
 import { valueAt } from './keys.ts';
-import { address } from './values.ts';
+import { address, ANY_HOST } from './values.ts';
 
 type SourceOf = (path: readonly PropertyKey[]) => string;
 
@@ -63,8 +63,6 @@ export function consistencyFaults(tree: unknown, sourceOf: SourceOf): Fault[] {
 }
 
 const loopback = (host: string) => (host === 'localhost' ? '127.0.0.1' : host);
-
-const ANY_HOST = new Set(['0.0.0.0', '::']);
 
 function clash(left: unknown, right: unknown): boolean {
   const [a, b] = [address.safeParse(left).data, address.safeParse(right).data];

@@ -2,7 +2,7 @@ import { showValue } from './faults.ts';
 import { allKeys, type Key, valueAt } from './keys.ts';
 import type { LoadedConfig } from './load.ts';
 import type { Config } from './schema.ts';
-import { formatAddress, isLoopback } from './values.ts';
+import { announcedUrl, formatAddress, isLoopback } from './values.ts';
 
 /** One key as `check` shows it. No field holds a secret. */
 export interface ShownKey {
@@ -65,6 +65,11 @@ export function explain({ config }: LoadedConfig): string[] {
   }
   if (config.tiers.rules.some((rule) => rule.path !== undefined)) {
     notices.push('rules with a path only raise a tier, and do not apply to events born in Python');
+  }
+  if (config.redis.url !== undefined && config.secret !== undefined && announcedUrl(config) === undefined) {
+    notices.push(
+      'listen is on every address, and other sidecars do not know which of them to use: with several sidecars, polling clients need peerUrl, or a balancer that keeps each at one of them',
+    );
   }
   if (config.admin.apiKey === undefined && !isLoopback(config.admin.listen.host)) {
     notices.push('admin.listen is off loopback and there is no admin.apiKey: it serves health alone');

@@ -9,6 +9,7 @@ import {
   backendUrl,
   httpPath,
   secretText,
+  sidecarUrl,
   tcpAddress,
   trustedProxy,
   urlWith,
@@ -310,6 +311,10 @@ export const configSchema = z.strictObject({
   origins: key(z.array(allowedOrigin).prefault(['same-origin']), {
     description: 'Origins that may open sessions: `same-origin`, `scheme://host[:port]`, `*`.',
     reload: true,
+  }),
+  peerUrl: key(sidecarUrl.optional(), {
+    description:
+      'Where the other sidecars of the deployment reach `listen`, for polling requests that the balancer brings to the wrong one: http://host:port. Unset: the address in `listen`, unless that is 0.0.0.0 or [::]. Used where there are a Redis and a secret.',
   }),
   trustedProxies: key(z.array(trustedProxy).default(['loopback']), {
     description: 'Peers whose X-Forwarded-* headers are believed.',

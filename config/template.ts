@@ -41,6 +41,7 @@ function words({ about }: Key): string {
 /** Something to uncomment where there is no default. */
 const EXAMPLES: Readonly<Record<string, string>> = {
   preset: 'small',
+  peerUrl: 'http://10.0.0.5:8080',
   'live.bus': 'redis',
   'tiers.resolver': './resolver.mjs#resolve',
   'auth.cookie': 'sessionid',

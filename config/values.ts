@@ -20,6 +20,15 @@ export function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host);
 }
 
+/** Listeners there have no address of their own. */
+export const ANY_HOST: ReadonlySet<string> = new Set(['0.0.0.0', '::']);
+
+/** Where other sidecars reach this one's main listener; undefined where only the operator knows. */
+export function announcedUrl(config: { peerUrl?: string | undefined; listen: TcpAddress }): string | undefined {
+  if (config.peerUrl !== undefined) return config.peerUrl;
+  return ANY_HOST.has(config.listen.host) ? undefined : `http://${formatAddress(config.listen)}`;
+}
+
 /** A fault with its own remedy; see faults.ts. */
 function reject(context: z.RefinementCtx, message: string, remedy: string): never {
   context.addIssue({ code: 'custom', message, params: { remedy } });
@@ -63,16 +72,25 @@ export const httpPath = z.string().refine((text) => /^\/[\w\-.~%/]*[\w\-.~%]$/.t
 /** `http://host:port` of a Python worker, in its normal form (no slash at the end). */
 export const backendUrl = z.string().transform((text, context) => {
   const remedy = 'Write http://host:port without a path, for example http://127.0.0.1:8000.';
+  return parseHostUrl(text, context, remedy, ' A prefix belongs in eventPath and uploadPath.');
+});
+
+/** `http://host:port` of a sidecar's main listener, in its normal form. */
+export const sidecarUrl = z.string().transform((text, context) => {
+  return parseHostUrl(text, context, 'Write http://host:port without a path, for example http://10.0.0.5:8080.', '');
+});
+
+function parseHostUrl(text: string, context: z.RefinementCtx, remedy: string, aboutPaths: string): string {
   const url = URL.parse(text);
   if (url === null || (url.protocol !== 'http:' && url.protocol !== 'https:')) {
     return reject(context, 'is not an http or https URL', remedy);
   }
   if (url.username !== '' || url.password !== '') return reject(context, 'must not hold a user or password', remedy);
   if (url.pathname !== '/' || url.search !== '' || url.hash !== '') {
-    return reject(context, 'must not have a path', `${remedy} A prefix belongs in eventPath and uploadPath.`);
+    return reject(context, 'must not have a path', remedy + aboutPaths);
   }
   return url.origin;
-});
+}
 
 /** `same-origin`, `*`, or one origin in its normal form. */
 export const allowedOrigin = z.string().transform((text, context) => {

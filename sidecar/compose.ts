@@ -22,6 +22,7 @@ import { composeBackends } from './compose-backends.ts';
 import { composeSource, permissionsOf } from './compose-source.ts';
 import { composeBus, type Live } from './compose-bus.ts';
 import { composeLive, type PushGate } from './compose-live.ts';
+import { composePeers } from './compose-peers.ts';
 import { composeUsers } from './compose-users.ts';
 import { loadTransport } from './transport.ts';
 import { VERSION } from './version.ts';
@@ -72,6 +73,7 @@ export async function compose(config: Config, parts: ComposeParts): Promise<Runn
       if (config.auth.revoked === 'reconnect') served?.revoke(what);
     },
   });
+  const peers = await composePeers(config, parts);
   const live = await composeBus(config, { ...parts, instance });
   const delivery = composeLive(config, { ...parts, bus: live.bus, links });
   const state = { accepting: false };
@@ -104,6 +106,7 @@ export async function compose(config: Config, parts: ComposeParts): Promise<Runn
       annotationKey: annotationKey(config),
       users: users.resolver,
       sharedLimits: sharedLimits(config, users.budget, clock),
+      peers: peers.parts,
     },
   );
   delivery.serve(gateway);
@@ -136,6 +139,7 @@ export async function compose(config: Config, parts: ComposeParts): Promise<Runn
   void pool.start();
   const link = links === undefined ? undefined : await opened('link.listen', config.link.listen, links.listen());
   const { port } = await opened('listen', config.listen, transport.listen(config.listen, gateway));
+  await peers.announce(gateway.sidPrefix, port);
   state.accepting = true;
 
   const stats = (): Stats => ({
@@ -203,6 +207,7 @@ export async function compose(config: Config, parts: ComposeParts): Promise<Runn
       state.accepting = false;
       endWatch?.();
       await gateway.drain(DRAIN_BOUND);
+      await peers.close();
       transport.stopListening();
       await links?.close();
       await users.close();

@@ -8,6 +8,7 @@ export * from './logger.ts';
 export * from './live-metrics.ts';
 export * from './metrics.ts';
 export * from './operator.ts';
+export * from './peer-directory.ts';
 export * from './tiers.ts';
 export * from './transport.ts';
 export * from './upstream.ts';

@@ -59,6 +59,8 @@ export interface Metrics extends LiveMetrics {
   sessionOpened(transport: string): void;
   sessionClosed(reason: SessionCloseReason): void;
   refused(reason: RefusalReason): void;
+  /** A request or a WebSocket of another sidecar's session was passed on to it. */
+  passedToPeer(what: 'request' | 'websocket'): void;
   eventLost(reason: EventLossReason, count: number): void;
   /** Bytes of messages on the client's side. */
   clientBytes(direction: 'in' | 'out', bytes: number): void;

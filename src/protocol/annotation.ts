@@ -1,11 +1,8 @@
 /** The signed note on one event (docs/PROTOCOL.md, "Annotation"). */
-import { createHmac, timingSafeEqual } from 'node:crypto';
 import type { Key, Keyring } from './keys.ts';
+import { openNote, signNote, type NoteFault } from './signed-note.ts';
 import { isTier, type Tier } from './tier.ts';
 
-const VERSION = 'v1';
-/** Longer payloads are refused unread. Characters. */
-const MAX_PAYLOAD = 8_192;
 /** How long an annotation lives, and how far two clocks may be apart. Milliseconds. */
 export const ANNOTATION_LIFETIME = 15_000;
 export const CLOCK_SKEW = 5_000;
@@ -30,19 +27,12 @@ export interface AnnotationClaims {
   readonly r?: readonly (string | { readonly permission: string })[];
 }
 
-function mac(key: Key, signed: string): Buffer {
-  return createHmac('sha256', key.secret).update(signed).digest();
-}
-
 export function signAnnotation(claims: AnnotationClaims, key: Key): string {
-  const payload = Buffer.from(JSON.stringify(claims)).toString('base64url');
-  const signed = `${VERSION}.${key.id}.${payload}`;
-  return `${signed}.${mac(key, signed).toString('base64url')}`;
+  return signNote(claims, key);
 }
 
 /** Why an annotation is ignored. */
-export type AnnotationFault =
-  'malformed' | 'version' | 'kid' | 'mac' | 'claims' | 'name' | 'token' | 'session' | 'handler' | 'expired' | 'future';
+export type AnnotationFault = NoteFault | 'name' | 'token' | 'session' | 'handler' | 'expired' | 'future';
 
 export type AnnotationResult =
   | { readonly valid: true; readonly claims: AnnotationClaims }
@@ -61,21 +51,10 @@ const invalid = (reason: AnnotationFault): AnnotationResult => ({ valid: false, 
 
 /** Never throws: whatever it is given is either valid or has a reason. */
 export function verifyAnnotation(value: unknown, keys: Keyring, context: AnnotationContext): AnnotationResult {
-  if (typeof value !== 'string') return invalid('malformed');
-  const parts = value.split('.');
-  const [version, kid, payload, signature] = parts;
-  if (parts.length !== 4 || !kid || !payload || !signature) return invalid('malformed');
-  if (payload.length > MAX_PAYLOAD || !isBase64url(payload) || !isBase64url(signature)) return invalid('malformed');
-  if (version !== VERSION) return invalid('version');
-  const key = keys.find(kid);
-  if (key === undefined) return invalid('kid');
-  // As text: another base64 spelling of the same bytes is not what was signed.
-  const expected = Buffer.from(mac(key, `${version}.${kid}.${payload}`).toString('base64url'));
-  const actual = Buffer.from(signature);
-  if (actual.length !== expected.length || !timingSafeEqual(actual, expected)) return invalid('mac');
-  const claims = readClaims(payload);
-  if (claims === undefined) return invalid('claims');
-  return checkClaims(claims, context);
+  const note = openNote(value, keys);
+  if (!note.valid) return note;
+  const claims = readClaims(note.claims);
+  return claims === undefined ? invalid('claims') : checkClaims(claims, context);
 }
 
 function checkClaims(
@@ -91,21 +70,7 @@ function checkClaims(
   return { valid: true, claims };
 }
 
-function isBase64url(text: string): boolean {
-  return /^[A-Za-z0-9_-]+$/.test(text);
-}
-
-function readClaims(payload: string): AnnotationClaims | undefined {
-  let value: unknown;
-  try {
-    value = JSON.parse(
-      new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(Buffer.from(payload, 'base64url')),
-    );
-  } catch {
-    return undefined;
-  }
-  if (typeof value !== 'object' || value === null) return undefined;
-  const claims = value as Record<string, unknown>;
+function readClaims(claims: Readonly<Record<string, unknown>>): AnnotationClaims | undefined {
   const { n, t, s, h, tier, iat, exp, u, r } = claims;
   if (![n, t, s, h].every((claim) => typeof claim === 'string')) return undefined;
   if (!Number.isSafeInteger(iat) || !Number.isSafeInteger(exp)) return undefined;
@@ -114,7 +79,7 @@ function readClaims(payload: string): AnnotationClaims | undefined {
   if (tier !== undefined && !isTier(tier)) return undefined;
   if (u !== undefined && u !== null && (typeof u !== 'object' || Array.isArray(u))) return undefined;
   if (r !== undefined && !(Array.isArray(r) && r.length > 0 && r.every(isRule))) return undefined;
-  return value as AnnotationClaims;
+  return claims as unknown as AnnotationClaims;
 }
 
 /** A rule of a later version is one too: whoever enforces it without knowing it refuses. */

@@ -12,6 +12,7 @@ export * from './link.ts';
 export * from './link-session.ts';
 export * from './link-session-reader.ts';
 export * from './manifest.ts';
+export * from './peer-note.ts';
 export * from './reflex-event.ts';
 export * from './reflex-update.ts';
 export * from './shadow-report.ts';

@@ -1,7 +1,7 @@
 /** Keys made from the deployment's secret (docs/PROTOCOL.md, "Keys"; HKDF is RFC 5869). */
 import { createHash, createSecretKey, hkdfSync, type KeyObject } from 'node:crypto';
 
-export type KeyPurpose = 'annotation' | 'link' | 'cache' | 'dashboard';
+export type KeyPurpose = 'annotation' | 'link' | 'cache' | 'dashboard' | 'peer';
 
 /** A secret shorter than this many bytes is refused. */
 export const MIN_SECRET_BYTES = 32;

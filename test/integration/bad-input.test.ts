@@ -31,6 +31,7 @@ const event = (json: string): string => `42/_event,["event",${json}]`;
 
 const WEBSOCKET = '/_event/?EIO=4&transport=websocket&token=secret-token-1';
 const POLLING = '/_event/?EIO=4&transport=polling&token=secret-token-2';
+const NOTE = { 'X-Bridgehead-Peer': 'v1.AAAAAAAA.e30.AAAA' };
 const FOREIGN = { Host: 'app.test', Origin: 'https://evil.test' };
 
 describe('bad input', () => {
@@ -58,6 +59,14 @@ describe('bad input', () => {
     ['a WebSocket that asks for polling', upgradeHead(POLLING)],
     ['an unknown sid, polling', requestHead('GET', `${POLLING}&sid=unknown`)],
     ['an unknown sid, WebSocket', upgradeHead(`${WEBSOCKET}&sid=unknown`)],
+    [
+      "an unknown sid with a sidecar's note that none made",
+      requestHead('GET', `${POLLING}&sid=${'x'.repeat(24)}`, NOTE),
+    ],
+    [
+      "a sidecar's note that none made, foreign origin",
+      requestHead('GET', `${POLLING}&sid=unknown`, { ...NOTE, ...FOREIGN }),
+    ],
     ['a session that begins with POST', requestHead('POST', POLLING, { 'Content-Length': '0' })],
     ['a foreign origin, WebSocket', upgradeHead(WEBSOCKET, FOREIGN)],
     ['a foreign origin, polling', requestHead('GET', POLLING, FOREIGN)],

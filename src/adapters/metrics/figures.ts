@@ -67,6 +67,7 @@ export class Figures extends LiveFigures implements Metrics {
   readonly opened = new Tally();
   readonly closed = new Tally(CLOSE_REASONS);
   readonly refusals = new Tally(REFUSAL_REASONS);
+  readonly toPeers = new Tally({ request: 0, websocket: 0 });
   readonly losses = new Tally(LOSS_REASONS);
   readonly uploads = new Tally({ ok: 0, refused: 0, aborted: 0, upstream_error: 0 });
   readonly connects = new Tally({ ok: 0, failed: 0 });
@@ -110,6 +111,10 @@ export class Figures extends LiveFigures implements Metrics {
 
   refused(reason: RefusalReason): void {
     this.refusals.add(reason);
+  }
+
+  passedToPeer(what: 'request' | 'websocket'): void {
+    this.toPeers.add(what);
   }
 
   eventLost(reason: EventLossReason, count: number): void {

@@ -132,6 +132,12 @@ function exposeSessions(figures: Figures, expose: Expose): void {
   expose('counter', 'sessions_opened_total', 'Sessions opened.', tally('transport', figures.opened));
   expose('counter', 'sessions_closed_total', 'Sessions closed.', tally('reason', figures.closed));
   expose('counter', 'refusals_total', 'Requests and upgrades turned away.', tally('reason', figures.refusals));
+  expose(
+    'counter',
+    'peer_requests_total',
+    'Polling requests and upgrades of other sidecars’ sessions, passed on to them.',
+    tally('what', figures.toPeers),
+  );
 }
 
 function exposeTraffic(figures: Figures, expose: Expose, prefix: string): void {

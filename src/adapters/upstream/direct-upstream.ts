@@ -16,13 +16,15 @@ export interface DirectUpstreamOptions {
   readonly url: string;
   /** Where it speaks Engine.IO, for example `/_event`. */
   readonly eventPath: string;
+  /** How long a request may wait for its connection. Milliseconds; default: as long as whoever sends it. */
+  readonly connectTimeout?: number;
 }
 
 /** Bytes of a body that may wait for the worker's socket: with less, reading stops and starts at every piece. */
 const WRITE_AHEAD = 512 * 1024;
 
 /** An unmodified worker: one WebSocket for each session, and plain HTTP for everything else. */
-export function directUpstream({ url, eventPath }: DirectUpstreamOptions): Upstream {
+export function directUpstream({ url, eventPath, connectTimeout }: DirectUpstreamOptions): Upstream {
   const base = new URL(url);
   const secure = base.protocol === 'https:';
   const prefix = base.pathname.replace(/\/$/, '');
@@ -65,6 +67,7 @@ export function directUpstream({ url, eventPath }: DirectUpstreamOptions): Upstr
         const headers = framed(request);
         const outgoing = send({ ...origin, path, method: request.method, headers, agent, signal, setHost: false });
         outgoing.setNoDelay(true);
+        if (connectTimeout !== undefined) boundConnecting(outgoing, connectTimeout);
         // 100-continue and other interim answers are the adapters' own affair on each side.
         outgoing.once('response', (incoming) => resolve(response(incoming)));
         outgoing.once('upgrade', (_incoming, socket) => {
@@ -77,6 +80,15 @@ export function directUpstream({ url, eventPath }: DirectUpstreamOptions): Upstr
     },
     close: () => agent.destroy(),
   };
+}
+
+function boundConnecting(outgoing: ClientRequest, milliseconds: number): void {
+  outgoing.once('socket', (socket) => {
+    if (!socket.connecting) return;
+    const timer = setTimeout(() => outgoing.destroy(new Error('no connection in time')), milliseconds);
+    outgoing.once('close', () => clearTimeout(timer));
+    socket.once('connect', () => clearTimeout(timer));
+  });
 }
 
 /**

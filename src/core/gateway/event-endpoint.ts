@@ -11,12 +11,14 @@ import { clientInfo, type ClientInfo } from '../relay/client-info.ts';
 import type { RelayContext } from '../relay/relay-context.ts';
 import { RelaySession } from '../relay/relay-session.ts';
 import type { Admission, Refusal } from './admission.ts';
+import type { Peers } from './peers.ts';
 import type { SessionRegistry } from './session-registry.ts';
 
 export interface EventEndpointParts {
   readonly context: RelayContext;
   readonly registry: SessionRegistry;
   readonly admission: Admission;
+  readonly peers: Peers;
   readonly trusts: TrustsProxy;
   readonly clock: Clock;
   readonly metrics: Metrics;
@@ -43,7 +45,7 @@ export class EventEndpoint {
     const sid = target.query.get('sid');
     if (head.method === 'OPTIONS') return this.#parts.forward(exchange);
     if (target.query.get('transport') !== 'polling') return this.#refuseTransport(exchange, target.query);
-    if (sid !== null) return this.#poll(exchange, sid);
+    if (sid !== null) return void this.#poll(exchange, sid);
     if (head.method !== 'GET') return this.#error(exchange, 405, 'bad_request', 'A session begins with a GET request.');
     const address = clientAddress(head, this.#parts.trusts);
     const refusal = this.#parts.admission.handshake(head, target.query, address);
@@ -59,7 +61,7 @@ export class EventEndpoint {
       this.#parts.metrics.refused('transport');
       return refuseUpgrade(request, 400, 'transport', 'A WebSocket needs transport=websocket in its query.');
     }
-    if (sid !== null) return this.#upgradePolling(request, sid);
+    if (sid !== null) return void this.#upgradePolling(request, sid);
     const address = clientAddress(head, this.#parts.trusts);
     const refusal = this.#parts.admission.handshake(head, target.query, address);
     if (refusal !== undefined) {
@@ -113,25 +115,35 @@ export class EventEndpoint {
     engine.open(session);
   }
 
-  #poll(exchange: HttpExchange, sid: string): void {
+  async #poll(exchange: HttpExchange, sid: string): Promise<void> {
     const { head } = exchange;
-    const refusal = this.#parts.admission.origin(head);
+    const { method } = head;
+    const { admission, peers, registry } = this.#parts;
+    if (method !== 'GET' && method !== 'POST')
+      return this.#error(exchange, 405, 'bad_request', 'Polling uses GET and POST.');
+    const refusal = peers.vouched(head, sid, method) === undefined ? admission.origin(head) : undefined;
     if (refusal !== undefined) return respondRefusal(exchange, refusal);
-    const lane = this.#parts.registry.find(sid)?.engine.pollingLane;
-    if (lane === undefined) return this.#error(exchange, 400, 'unknown_sid', 'No polling session has this sid.');
+    const lane = registry.find(sid)?.engine.pollingLane;
+    if (lane === undefined) {
+      if (await peers.poll(exchange, sid)) return;
+      return this.#error(exchange, 400, 'unknown_sid', `No polling session has this sid.${peers.remedy}`);
+    }
     const headers = corsHeaders(head);
-    if (head.method === 'GET') lane.poll(exchange, headers);
-    else if (head.method === 'POST') void lane.post(exchange, headers);
-    else this.#error(exchange, 405, 'bad_request', 'Polling uses GET and POST.');
+    if (method === 'GET') lane.poll(exchange, headers);
+    else await lane.post(exchange, headers);
   }
 
-  #upgradePolling(request: UpgradeRequest, sid: string): void {
-    const refusal = this.#parts.admission.origin(request.head);
+  async #upgradePolling(request: UpgradeRequest, sid: string): Promise<void> {
+    const { head } = request;
+    const { admission, peers, registry, metrics } = this.#parts;
+    const refusal = peers.vouched(head, sid, 'WEBSOCKET') === undefined ? admission.origin(head) : undefined;
     if (refusal !== undefined) return refuseUpgrade(request, refusal.status, refusal.code, refusal.message);
-    const lane = this.#parts.registry.find(sid)?.engine.beginUpgrade();
+    const lane = registry.find(sid)?.engine.beginUpgrade();
     if (lane === undefined) {
-      this.#parts.metrics.refused('unknown_sid');
-      return refuseUpgrade(request, 400, 'unknown_sid', 'No polling session with this sid can be upgraded.');
+      if (await peers.upgrade(request, sid)) return;
+      metrics.refused('unknown_sid');
+      const message = `No polling session with this sid can be upgraded.${peers.remedy}`;
+      return refuseUpgrade(request, 400, 'unknown_sid', message);
     }
     const connection = request.accept({ protocol: request.protocols[0], sink: lane });
     if (connection !== undefined) lane.attach(connection);

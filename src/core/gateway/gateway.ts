@@ -25,6 +25,7 @@ import { EventEndpoint } from './event-endpoint.ts';
 import type { PushSessions } from '../live/pushes.ts';
 import { fullNameOf } from '../live/handler-names.ts';
 import { HttpProxy } from './http-proxy.ts';
+import { ALONE, PeerRequests, type PeerParts, type Peers } from './peers.ts';
 import { SessionRegistry } from './session-registry.ts';
 import { Uploads } from './uploads.ts';
 import { WorkerKnowledge, type KnowledgeOptions } from './worker-knowledge.ts';
@@ -73,6 +74,8 @@ export interface GatewayParts {
   /** undefined: users are not resolved here. */
   readonly users: UserResolver | undefined;
   readonly sharedLimits: RelayContext['shared'];
+  /** undefined: no other sidecar can be found. */
+  readonly peers: PeerParts | undefined;
   /** Whether a balancer should send traffic here. */
   readonly ready: () => boolean;
 }
@@ -94,6 +97,7 @@ export class Gateway implements TransportHandler {
   readonly #budget: QueueBudget;
   readonly #events: EventEndpoint;
   readonly #uploads: Uploads;
+  readonly #peers: Peers;
   readonly #proxy: HttpProxy;
   readonly #context: RelayContext;
   #settings: GatewaySettings;
@@ -111,13 +115,21 @@ export class Gateway implements TransportHandler {
     const admission = new Admission(() => this.#admissionState(), parts);
     const context = this.#context;
     const forward = (exchange: HttpExchange): void => void this.#forward(exchange);
-    this.#events = new EventEndpoint({ ...parts, context, registry: this.#registry, admission, forward });
+    const registry = this.#registry;
+    const own = { ...parts, proxy: this.#proxy };
+    this.#peers = parts.peers === undefined ? ALONE : new PeerRequests(registry.prefix, parts.peers, own);
+    this.#events = new EventEndpoint({ ...parts, context, registry, admission, forward, peers: this.#peers });
     const maxBytes = (): number => this.#settings.limits.uploadBytes;
     this.#uploads = new Uploads({ ...parts, context, proxy: this.#proxy, admission, maxBytes });
   }
 
   get sessions(): number {
     return this.#registry.size;
+  }
+
+  /** How the sids of this process begin. */
+  get sidPrefix(): string {
+    return this.#registry.prefix;
   }
 
   get queuedBytes(): number {
@@ -239,6 +251,7 @@ export class Gateway implements TransportHandler {
     while (this.#busy() && clock.monotonic() < deadline) await sleep(clock, DRAIN_STEP);
     const left = Math.max(deadline - clock.monotonic(), bound / 4);
     await departure([...this.#registry.values()], left, clock);
+    this.#peers.close();
   }
 
   #busy(): boolean {

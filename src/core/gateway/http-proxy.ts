@@ -13,6 +13,14 @@ export interface ForwardOptions {
   readonly headers?: Headers;
   /** Largest body in bytes; 0 means none. */
   readonly maxBytes: number;
+  /** The answer where nobody answers. Default: 502. */
+  readonly failure?: Failure;
+}
+
+export interface Failure {
+  readonly status: number;
+  readonly code: string;
+  readonly message: string;
 }
 
 export type ForwardResult = 'ok' | 'too_large' | 'aborted' | 'upstream_error';
@@ -97,7 +105,7 @@ export class HttpProxy {
     exchange: HttpExchange,
     signal: AbortSignal,
     cause: unknown,
-    { upstream, maxBytes }: ForwardOptions,
+    { upstream, maxBytes, failure = UNAVAILABLE }: ForwardOptions,
   ): ForwardResult {
     if (signal.reason === 'too_large') {
       respondTooLarge(exchange, maxBytes);
@@ -109,15 +117,18 @@ export class HttpProxy {
     }
     const reason = cause instanceof Error ? ('code' in cause ? cause.code : cause.message) : 'unknown';
     this.#logger.warn({ backend: upstream.url, reason }, 'a request could not be passed to the backend');
-    respondError(exchange, 502, 'upstream_unavailable', 'The application does not answer.', {
-      'retry-after': '1',
-      ...CLOSE,
-    });
+    const { status, code, message } = failure;
+    respondError(exchange, status, code, message, { 'retry-after': '1', ...CLOSE });
     return 'upstream_error';
   }
 }
 
 const CLOSE = { connection: 'close' } as const;
+const UNAVAILABLE: Failure = {
+  status: 502,
+  code: 'upstream_unavailable',
+  message: 'The application does not answer.',
+};
 
 function respondTooLarge(exchange: HttpExchange, maxBytes: number): void {
   respondError(exchange, 413, 'upload_size', `The body may have at most ${maxBytes} bytes.`, CLOSE);

@@ -2,19 +2,28 @@ import { randomBytes } from 'node:crypto';
 import type { ClientToken, SessionId } from '../../protocol/brand.ts';
 import type { RelaySession } from '../relay/relay-session.ts';
 
+const PREFIX_BYTES = 6;
+const ID_BYTES = 12;
+const SID = /^([\w-]{8})[\w-]{16}$/;
+
+/** The prefix of the process that gave this sid out; undefined for one that none did. */
+export function sidPrefix(sid: string): string | undefined {
+  return SID.exec(sid)?.[1];
+}
+
 /** Every open session by its id. Ids begin with this process's own prefix, so that a neighbour knows whose they are. */
 export class SessionRegistry {
   readonly #sessions = new Map<SessionId, RelaySession>();
   /** Sessions of each tab, the youngest last: more than one where tabs share a token, or while one takes over from another. */
   readonly #ofToken = new Map<ClientToken, RelaySession[]>();
-  readonly #prefix = randomBytes(6).toString('base64url');
+  readonly prefix = randomBytes(PREFIX_BYTES).toString('base64url');
 
   get size(): number {
     return this.#sessions.size;
   }
 
   newId(): SessionId {
-    return (this.#prefix + randomBytes(12).toString('base64url')) as SessionId;
+    return (this.prefix + randomBytes(ID_BYTES).toString('base64url')) as SessionId;
   }
 
   add(session: RelaySession): void {

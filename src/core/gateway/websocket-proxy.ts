@@ -1,9 +1,10 @@
 import type { Logger } from '../../ports/logger.ts';
-import type { SendResult, UpgradeRequest, WebSocketConnection, WebSocketSink } from '../../ports/transport.ts';
+import type { Headers, SendResult, UpgradeRequest, WebSocketConnection, WebSocketSink } from '../../ports/transport.ts';
 import type { Upstream } from '../../ports/upstream.ts';
 import { CloseCode } from '../../protocol/close-code.ts';
 import { channelHeaders, clientAddress, upstreamHeaders, type TrustsProxy } from '../http/forwarded.ts';
 import { refuseUpgrade } from '../http/respond.ts';
+import type { Failure } from './http-proxy.ts';
 
 /** One side of a passed-through WebSocket: what comes in goes out on the other. */
 class Side implements WebSocketSink {
@@ -45,16 +46,30 @@ class Side implements WebSocketSink {
 }
 
 const CONNECT_TIMEOUT = 5_000;
+const REFUSED: Failure = {
+  status: 502,
+  code: 'upstream_unavailable',
+  message: 'The application does not accept this WebSocket.',
+};
 
-/** Passes a WebSocket of any other path to the worker (`proxyOther`). */
+export interface WebSocketProxyParts {
+  readonly trusts: TrustsProxy;
+  readonly logger: Logger;
+  /** Added to what the client sent. */
+  readonly headers?: Headers;
+  /** The answer where it is not accepted. Default: 502. */
+  readonly failure?: Failure;
+}
+
+/** Passes a WebSocket on as it is: of any other path to the worker (`proxyOther`), or to the sidecar that has its session. */
 export async function proxyWebSocket(
   request: UpgradeRequest,
   upstream: Upstream,
-  parts: { trusts: TrustsProxy; logger: Logger },
+  parts: WebSocketProxyParts,
 ): Promise<void> {
   const { head, protocols } = request;
   const address = clientAddress(head, parts.trusts);
-  const headers = channelHeaders(upstreamHeaders(head, address, parts.trusts));
+  const headers = { ...channelHeaders(upstreamHeaders(head, address, parts.trusts)), ...parts.headers };
   const client = new Side();
   const worker = new Side();
   try {
@@ -72,6 +87,7 @@ export async function proxyWebSocket(
     else worker.begin();
   } catch {
     parts.logger.warn({ backend: upstream.url }, 'a WebSocket could not be passed to the backend');
-    refuseUpgrade(request, 502, 'upstream_unavailable', 'The application does not accept this WebSocket.');
+    const { status, code, message } = parts.failure ?? REFUSED;
+    refuseUpgrade(request, status, code, message);
   }
 }

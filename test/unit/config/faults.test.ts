@@ -19,6 +19,7 @@ tiers:
 link:
 origins: ["https://a.example/path"]
 trustedProxies: [10.0.0.0/33]
+peerUrl: http://10.0.0.5:8080/path
 `),
       { BRIDGEHEAD_LIMITS_SESSIONS: 'many', BRIDGEHEAD_TIERS_SHADOW: 'maybe' },
     );
@@ -39,6 +40,7 @@ trustedProxies: [10.0.0.0/33]
       'nam',
       'origins[0]',
       'payloadBytes',
+      'peerUrl',
       'tiers.mode',
       'tiers.rules[0].tier',
       'tiers.rules[1]',

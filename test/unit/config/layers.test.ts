@@ -202,6 +202,16 @@ describe('notices', () => {
     expect(text).toMatch(/serves health alone/);
   });
 
+  it('ask for peerUrl where other sidecars could not know the address', async () => {
+    const notices = async (text: string): Promise<string[]> =>
+      explain(await load(yaml(`secret: ${'x'.repeat(32)}\nredis: { url: "redis://h" }\n${text}`)));
+    expect((await notices('listen: "0.0.0.0:8080"')).join('\n')).toMatch(/polling clients need peerUrl/);
+    expect((await notices('listen: "[::]:8080"')).join('\n')).toMatch(/polling clients need peerUrl/);
+    expect(await notices('listen: "0.0.0.0:8080"\npeerUrl: http://10.0.0.5:8080')).toEqual([]);
+    expect(await notices('listen: "10.0.0.5:8080"')).toEqual([]);
+    expect(explain(await load(yaml('listen: "0.0.0.0:8080"')))).toEqual([]);
+  });
+
   it('are none for the defaults and for presets', async () => {
     expect(explain(await load({}))).toEqual([]);
     expect(explain(await load(yaml('preset: lean')))).toEqual([]);
