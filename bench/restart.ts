@@ -16,6 +16,9 @@ const SHARE = 0.35;
 /** How long the last events may take. Milliseconds. */
 const TAIL = 30_000;
 
+/** An event that was sent so long before a signal may be under way when it comes. Milliseconds. */
+const UNDER_WAY = 1_000;
+
 type Phase = 'steady' | 'draining' | 'starting' | 'crash';
 
 interface Span {
@@ -136,6 +139,13 @@ function countsOf({ report, runs }: Series): Counts {
   };
 }
 
+/** Told in place of an answer, though the worker was asked to stop: it had time to finish. Those under way at the signal are among them. */
+function toldWhileDraining({ spans, report }: Series): number {
+  const draining = spans.filter(({ phase }) => phase === 'draining');
+  const isIn = ({ at }: SentEvent): boolean => draining.some(({ from, to }) => at >= from - UNDER_WAY && at <= to);
+  return report.events.filter((event) => event.answered === null && event.told && isIn(event)).length;
+}
+
 /** Milliseconds from act to answer, sorted; unanswered ones are not in it. */
 function waits({ spans, report }: Series, phase: Phase): number[] {
   const own = spans.filter((span) => span.phase === phase);
@@ -163,6 +173,7 @@ function summarize(all: readonly Series[], perSecond: number, carried: readonly 
     figures[`${name}_new_tokens`] = counts.newTokens;
     figures[`${name}_lost`] = counts.lost;
     figures[`${name}_told`] = counts.told;
+    figures[`${name}_told_while_draining`] = toldWhileDraining(series);
     figures[`${name}_twice`] = counts.twice;
     for (const phase of PHASES) {
       const sorted = waits(series, phase);
@@ -192,6 +203,7 @@ function summarize(all: readonly Series[], perSecond: number, carried: readonly 
     targets: {
       disconnects: atMost(counts.disconnects, 0),
       neither_answered_nor_told: atMost(counts.lost, 0),
+      told_while_draining: atMost(toldWhileDraining(ours), 0),
       run_twice: atMost(counts.twice, 0),
       new_tokens: atMost(counts.newTokens, 0),
       out_of_order: atMost(counts.outOfOrder, 0),

@@ -56,6 +56,24 @@ function pump(): { options: RecordingWorkerOptions; written: () => number } {
   };
 }
 
+describe('a client', () => {
+  it.each(['websocket', 'polling'])(
+    'over %s is told times by which a dead server shows within 45 s',
+    async (transport) => {
+      // As Reflex announces them: a client would wait for 145 s.
+      const worker = await startWorker({ handshake: { pingInterval: 25_000, pingTimeout: 120_000 } });
+      const sidecar = await startSidecar({ backends: [worker.url] });
+      const client = transport === 'websocket' ? await EngineClient.open(sidecar.url) : undefined;
+      const opened = await rawRequest(sidecar.port, requestHead('GET', '/_event/?EIO=4&transport=polling'));
+      const text = opened.body.slice(1);
+      const { pingInterval, pingTimeout } = client?.handshake ?? (JSON.parse(text) as EngineClient['handshake']);
+      expect(pingInterval + pingTimeout).toBeLessThanOrEqual(45_000);
+      expect(Math.min(pingInterval, pingTimeout)).toBeGreaterThan(0);
+      client?.end();
+    },
+  );
+});
+
 describe('a client that does not read', () => {
   it('holds its worker back, and is closed after 30 s', async () => {
     const clock = new ManualClock();
