@@ -119,6 +119,37 @@ async def read(request: HttpRequest) -> str:
     return str(request.session["_auth_user_id"])
 
 
+@pytest.mark.parametrize("before", ["", "a[b]=1; ", 'x={"a":1}; ', "sid@x; "])
+def test_a_cookie_that_only_django_can_read_hides_none_behind_it(before: str) -> None:
+    user = person()
+    cookie = log_in(user)
+    for note in (note_for(cookie, known(cookie)), None):
+        request = made_by_reflex_django(f"{before}{COOKIE}={cookie}")
+        through(request, note)
+        assert (request.user, request.session.session_key) == (user, cookie)
+        # Behind Django's own middleware, in tier full.
+        request = made_by_reflex_django(f"{before}{COOKIE}={cookie}")
+        SessionMiddleware(lambda _: HttpResponse()).process_request(request)
+        through(request, note)
+        assert (request.user, request.session.session_key) == (user, cookie)
+
+
+def test_what_another_middleware_made_of_the_cookies_stays() -> None:
+    cookie = log_in(person())
+    request = made_by_reflex_django(f"a[b]=1; {COOKIE}={cookie}")
+    request.COOKIES = {"blocked": "yes"}
+    through(request, note_for(cookie, known(cookie)))
+    assert request.user.is_anonymous
+
+
+def made_by_reflex_django(header: str) -> Any:
+    from reflex_django.bridge.event.request_builder import _build_request_from_router_data
+
+    request = _build_request_from_router_data({"headers": {"cookie": header}})
+    request.user = AnonymousUser()
+    return request
+
+
 @pytest.mark.parametrize(
     "changed",
     [

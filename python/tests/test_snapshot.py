@@ -104,15 +104,31 @@ def test_what_is_too_long_stays_and_a_large_user_is_cut() -> None:
     assert names
 
 
-def test_only_chosen_fields_travel(settings_fields: None) -> None:
-    assert set(snapshot.make(Person(), MODEL_BACKEND, "h")["f"]) == {"email", "is_active"}
+def test_only_chosen_fields_travel_and_the_flags_that_rules_are_judged_by(settings_fields: None) -> None:
+    made = snapshot.make(Person(is_active=False, is_staff=True), MODEL_BACKEND, "h")
+    assert set(made["f"]) == {"email", "is_active", "is_staff", "is_superuser"}
+    assert (made["f"]["is_active"], made["f"]["is_staff"], made["f"]["is_superuser"]) == (False, True, False)
+    back = snapshot.restore(made)
+    assert (back.is_active, back.is_staff, back.is_superuser) == (False, True, False)
+
+
+def test_a_flag_that_is_no_field_travels_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    concrete = [field for field in snapshot._fields(Person) if field.name != "is_staff"]
+    monkeypatch.setattr(snapshot, "_fields", lambda model: tuple(concrete))
+    assert snapshot.make(Person(is_staff=True), MODEL_BACKEND, "h")["f"]["is_staff"] is True
+
+
+def test_a_deferred_flag_travels_too() -> None:
+    key = Person.objects.create_user(f"{uuid.uuid4().hex}@people.example", "x", is_active=False).pk
+    user = Person.objects.defer("is_active").get(pk=key)
+    assert snapshot.make(user, MODEL_BACKEND, "h")["f"]["is_active"] is False
 
 
 @pytest.fixture
 def settings_fields() -> Any:
     from django.test import override_settings
 
-    with override_settings(BRIDGEHEAD_USER_FIELDS=["email", "is_active", "password"]):
+    with override_settings(BRIDGEHEAD_USER_FIELDS=["email", "password"]):
         snapshot._fields.cache_clear()
         yield
     snapshot._fields.cache_clear()

@@ -85,9 +85,12 @@ def test_an_annotation_may_not_grow_beyond_what_verifiers_read() -> None:
         ("", None),
         ("=;;;", None),
         ("\x00", None),
+        ("a[b]=1; sid=abc", "abc"),
+        ('x={"a":1}; sid=abc', "abc"),
+        ("sid", None),
     ],
 )
-def test_the_session_is_parsed_as_reflex_django_parses_it(header: str, value: str | None) -> None:
+def test_the_session_is_parsed_as_django_parses_it(header: str, value: str | None) -> None:
     assert handover.session_of(header, "sid") == value
 
 

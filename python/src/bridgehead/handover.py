@@ -14,7 +14,6 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from http.cookies import CookieError, SimpleCookie
 from typing import Any, Literal, Protocol
 
 from bridgehead import arrival, counters, events
@@ -113,14 +112,12 @@ def session_touched(store: SessionStore) -> None:
 
 @lru_cache(maxsize=1024)
 def session_of(cookie_header: str, cookie_name: str) -> str | None:
-    """The session cookie's value, parsed as reflex-django parses it for the event's request."""
-    jar = SimpleCookie()
-    try:
-        jar.load(cookie_header)
-    except CookieError:
-        return None
-    morsel = jar.get(cookie_name)
-    return morsel.value if morsel is not None else None
+    """The session cookie's value, parsed as the sidecar and Django itself parse it."""
+    from django.http.cookie import parse_cookie
+
+    # Django's own, not http.cookies': that one drops all that stands behind a cookie which it cannot read.
+    value: str | None = parse_cookie(cookie_header).get(cookie_name)
+    return value
 
 
 class Handover:

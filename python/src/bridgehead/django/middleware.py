@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from functools import partial
+from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -11,6 +12,7 @@ from django.conf import settings
 from django.contrib.auth.middleware import AuthenticationMiddleware as DjangoAuthenticationMiddleware
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.middleware import SessionMiddleware
+from django.http.cookie import parse_cookie
 
 from bridgehead import counters, handover
 from bridgehead.annotation import Anonymous, KnownUser, session_hash
@@ -94,6 +96,7 @@ def _set_session(request: Any, note: Note) -> bool:
     """Give the request the tab's session, read when it is touched; true if there was none before."""
     made = not hasattr(request, "session")
     name = settings.SESSION_COOKIE_NAME
+    misread = _read_cookies(request)
     changed, cookie = handover.changed_session(note)
     if changed and request.COOKIES.get(name) != cookie:
         if cookie is None:
@@ -101,12 +104,35 @@ def _set_session(request: Any, note: Note) -> bool:
         else:
             request.COOKIES[name] = cookie
     elif not made:
-        changed = False
+        changed = misread
     if made or changed:
         request.session = session_store()(request.COOKIES.get(name))
     note.request = request
     note.first_key = request.COOKIES.get(name)
     return made
+
+
+def _read_cookies(request: Any) -> bool:
+    """Read the Cookie header as Django does. True if the session's is another one now.
+
+    reflex-django reads it as http.cookies does, which drops all that stands behind a cookie that it cannot read. What a
+    middleware before this one made of it stays.
+    """
+    header = request.META.get("HTTP_COOKIE", "")
+    cookies = parse_cookie(header)
+    before = request.COOKIES
+    if cookies == before or before != _read_by_reflex_django(header):
+        return False
+    request.COOKIES = cookies
+    name = settings.SESSION_COOKIE_NAME
+    return bool(cookies.get(name) != before.get(name))
+
+
+def _read_by_reflex_django(header: str) -> dict[str, str]:
+    try:
+        return {key: morsel.value for key, morsel in SimpleCookie(header).items()}
+    except CookieError:
+        return {}
 
 
 def _saved(request: Any, response: Any) -> Any:

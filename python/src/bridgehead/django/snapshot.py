@@ -55,7 +55,7 @@ def auth_hash(session_auth_hash: str) -> str:
 
 
 def make(user: Any, backend: str, session_auth_hash: str) -> dict[str, Any]:
-    """The snapshot of a user that a backend gave. Touches no field that is deferred."""
+    """The snapshot of a user that a backend gave. Touches no field that is deferred, but for the flags."""
     model: Any = get_user_model()
     if user.__class__ != model:
         raise SnapshotError("the backend gives users of another class than the user model")
@@ -69,6 +69,10 @@ def make(user: Any, backend: str, session_auth_hash: str) -> dict[str, Any]:
     for field in _fields(model):
         if field.attname in user.__dict__ and (packed := _pack(field, user.__dict__[field.attname])) is not None:
             snapshot["f"][field.attname] = packed[0]
+    for flag in _FLAGS:
+        # Rules of access are judged by them, whatever else is to travel, and where they are no fields too.
+        if flag not in snapshot["f"] and isinstance(value := getattr(user, flag, None), bool):
+            snapshot["f"][flag] = value
     if _size(snapshot) > MAX_BYTES:
         kept = (*_FLAGS, model.USERNAME_FIELD)
         snapshot["f"] = {name: value for name, value in snapshot["f"].items() if name in kept}
@@ -117,7 +121,7 @@ def _fields(model: type[Any]) -> tuple[Any, ...]:
         for field in model._meta.concrete_fields
         if not field.primary_key
         and field.attname != "password"
-        and (field.name in chosen if chosen is not None else not _SECRET.search(field.name.lower()))
+        and (field.name in (*chosen, *_FLAGS) if chosen is not None else not _SECRET.search(field.name.lower()))
     )
 
 
