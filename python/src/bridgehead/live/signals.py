@@ -18,6 +18,7 @@ from django.db.models import CompositePrimaryKey, Model
 from django.db.models.signals import post_delete, post_save, pre_save
 
 from bridgehead import counters
+from bridgehead.django.families import family, on_new_model
 from bridgehead.live import outbox, publishing
 from bridgehead.live.change import Change, ChangeError, action_of, pk_of, tags_of
 
@@ -45,14 +46,39 @@ def register(model: Any, *, tags: TagsOf | None = None) -> None:
     if model not in _registered or tags is not None:
         _registered[model] = tags
         _concerned.clear()
-    for signal, receiver in ((pre_save, _before_save), (post_save, _on_saved), (post_delete, _on_deleted)):
-        signal.connect(receiver, dispatch_uid=f"bridgehead.live.{receiver.__name__}")
+    for one in family(model):
+        _listen(one)
+    on_new_model("live", _listen_if_live)
 
 
 def unregister(model: Any) -> None:
     """Publish its saves and deletes no more."""
-    _registered.pop(check(model), None)
+    model = check(model)
+    _registered.pop(model, None)
     _concerned.clear()
+    for one in family(model):
+        _listen(one)
+
+
+def _listen_if_live(sender: Any) -> None:
+    if not sender._meta.abstract and any(issubclass(sender, model) for model in _registered):
+        _listen(sender)
+
+
+def _listen(sender: Any) -> None:
+    """To what concerns a live model and to nothing else, so that Django's fast deletes of other models stay fast."""
+    concerned = _models_of(sender)
+    wanted = (
+        (pre_save, _before_save, bool(concerned)),
+        (post_save, _on_saved, bool(concerned)),
+        (post_delete, _on_deleted, sender._meta.concrete_model in concerned),
+    )
+    for signal, receiver, is_wanted in wanted:
+        uid = f"bridgehead.live.{receiver.__name__}"
+        if is_wanted:
+            signal.connect(receiver, sender=sender, dispatch_uid=uid)
+        else:
+            signal.disconnect(receiver, sender=sender, dispatch_uid=uid)
 
 
 def registered() -> tuple[Any, ...]:
