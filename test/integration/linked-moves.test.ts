@@ -1,10 +1,38 @@
 import { afterEach, describe, expect, it } from 'vitest';
+import type { ClientToken } from '../../src/protocol/brand.ts';
+import { tokenHash } from '../../src/protocol/keys.ts';
+import { LinkFrame } from '../../src/protocol/link.ts';
 import { eventually } from '../support/eventually.ts';
+import type { LinkWorkerSession } from '../support/link-worker.ts';
 import { event, LinkedStage, NAMESPACE, numbers, toasts, upTo } from '../support/linked-stage.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 
 const stage = new LinkedStage();
 afterEach(() => stage.end());
+
+describe('a tab that a handler logged in or out', () => {
+  const cookiesOf = (session: LinkWorkerSession): string[] =>
+    session.request.headers.flatMap(([name, value]) => (name === 'cookie' ? [value] : []));
+
+  it.each([
+    ['in', 'the-new-session', ['theme=dark; sessionid=the-new-session']],
+    ['out', null, ['theme=dark']],
+  ])('is that to the worker it comes to, too: logged %s', async (_how, cookie, expected) => {
+    const sidecar = await stage.sidecar();
+    const worker = await stage.worker(sidecar, 'one');
+    const client = await stage.client(sidecar, 'tab', { headers: { cookie: 'sessionid=the-first; theme=dark' } });
+    await client.connect();
+    expect(cookiesOf(await worker.session())).toEqual(['sessionid=the-first; theme=dark']);
+    worker.client.send(LinkFrame.session, { t: tokenHash('tab' as ClientToken), cookie });
+    // What comes behind it on the link shows that it has come.
+    (await worker.session()).send(`42${NAMESPACE},["event",{"delta":{"n":1}}]`);
+    await client.until(() => client.messages.some((text) => text.includes('"n":1')), 'the delta');
+    const next = await stage.worker(sidecar, 'two');
+    worker.cut();
+    expect(cookiesOf(await next.session())).toEqual(expected);
+    expect(client.closed).toBeUndefined();
+  });
+});
 
 describe('a worker that stops', () => {
   it('and whose state goes with it finishes what it has, and has its clients begin anew', async () => {

@@ -1,7 +1,7 @@
 import { userKey, type AuthAnswer, type AuthResult, type Invalidation } from '../../ports/auth.ts';
 import type { Clock } from '../../ports/clock.ts';
 import { sessionHash } from '../../protocol/keys.ts';
-import { cookieValue } from '../http/cookies.ts';
+import { cookieValue, withCookie } from '../http/cookies.ts';
 import type { Found, UserResolver } from './user-resolver.ts';
 
 /** How long an answer that no cache keeps may be used for the event that asked for it. Milliseconds. */
@@ -31,6 +31,12 @@ export class ClientIdentity {
     this.#lastUser = undefined;
     this.#current = undefined;
     this.#fresh = undefined;
+  }
+
+  /** The Cookie header as the tab would send it, had its browser been told of the session that a handler gave it. */
+  header(cookieName: string | null): string | undefined {
+    if (this.#override === undefined || cookieName === null) return this.#header;
+    return withCookie(this.#header, cookieName, this.#override.cookie);
   }
 
   /** The user it was last known to be, as `userKey` writes it. */

@@ -428,7 +428,7 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
       {
         session: this.#id,
         target: this.#target,
-        headers: pairsOf(headers),
+        headers: pairsOf({ ...headers, cookie: this.#sink.cookies(berth.worker.manifest.cookie) }),
         client: this.#client.address,
         protocol: protocols[0],
         takeover: this.#claim === 'takeover',

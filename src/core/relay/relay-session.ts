@@ -281,6 +281,7 @@ export class RelaySession implements EngineSink, CountedSession, PushSession {
       returned: (items) => this.#inbound.returned(items),
       interrupted: (events) => this.#interrupted(events),
       first: () => this.#inbound.first,
+      cookies: (cookieName) => this.#pipeline.identity.header(cookieName),
       probe: () => this.#probed(),
       ended: (reason) => this.#channelEnded(reason),
     };

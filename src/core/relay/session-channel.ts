@@ -21,6 +21,8 @@ export interface SessionChannelSink {
   interrupted(events: number): void;
   /** The packet of the client that waits first. */
   first(): Waiting | undefined;
+  /** The Cookie header that is the tab's now: a handler may have given it another session than its handshake's. */
+  cookies(cookieName: string | null): string | undefined;
   /** Somebody else came to the worker with this token: does the client live? If not, what it has missed goes to the other. */
   probe(): Promise<ProbeAnswer>;
   ended(reason: ChannelEnd | 'slow' | 'no_worker'): void;

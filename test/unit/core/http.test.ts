@@ -1,6 +1,6 @@
 import proxyAddr from 'proxy-addr';
 import { describe, expect, it } from 'vitest';
-import { cookieValue } from '../../../src/core/http/cookies.ts';
+import { cookieValue, withCookie } from '../../../src/core/http/cookies.ts';
 import { channelHeaders, clientAddress, responseHeaders, upstreamHeaders } from '../../../src/core/http/forwarded.ts';
 import { channelTarget, clientToken, parseTarget } from '../../../src/core/http/query.ts';
 import type { Headers, RequestHead } from '../../../src/ports/transport.ts';
@@ -162,6 +162,20 @@ describe('a cookie', () => {
     [undefined, undefined],
   ])('is read as Django reads it: %s', (header, expected) => {
     expect(cookieValue(header, 'sessionid')).toBe(expected);
+  });
+
+  it.each([
+    ['sessionid=old', 'new', 'sessionid=new'],
+    ['a=1; sessionid=old; b="x=y"; sessionid=older', 'new', 'a=1; b="x=y"; sessionid=new'],
+    ['xsessionid=1; a', 'new', 'xsessionid=1; a; sessionid=new'],
+    [undefined, 'new', 'sessionid=new'],
+    ['a=1; sessionid=old', undefined, 'a=1'],
+    ['sessionid=old', undefined, undefined],
+    [undefined, undefined, undefined],
+    ['a=1; sessionid=old', 'no; cookie=1', 'a=1'],
+    ['a=1; sessionid=old', 'no\r\nx: 1', 'a=1'],
+  ])('takes the place of those of its name: %s, %s', (header, value, expected) => {
+    expect(withCookie(header, 'sessionid', value)).toBe(expected);
   });
 });
 
