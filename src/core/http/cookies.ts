@@ -15,7 +15,9 @@ export function cookieValue(header: string | undefined, name: string): string | 
 
 /** The Cookie header with this value in the place of all cookies of this name; undefined: with none of them. */
 export function withCookie(header: string | undefined, name: string, value: string | undefined): string | undefined {
-  const others = (header ?? '').split(';').filter((part) => part.trim() !== '' && cookieValue(part, name) === undefined);
+  const others = (header ?? '')
+    .split(';')
+    .filter((part) => part.trim() !== '' && cookieValue(part, name) === undefined);
   // What no cookie can hold is left out: then it is nobody's.
   const own = value !== undefined && COOKIE_OCTETS.test(value) ? [`${name}=${value}`] : [];
   const all = [...others.map((part) => part.trim()), ...own];
