@@ -211,6 +211,25 @@ describe('bad input', () => {
     await own.stop();
   });
 
+  it('an upload that nobody goes on with', async () => {
+    const clock = new ManualClock();
+    const begun: string[] = [];
+    const silent = await startRecordingWorker({ request: (incoming) => void begun.push(incoming.resume().url ?? '') });
+    const own = await startComposed({ backends: [silent.url] }, { clock });
+    const headers = { ...upload, 'Content-Length': '2' };
+    const half = rawRequest(own.port, requestHead('POST', '/_upload', headers), 'x');
+    const whole = rawRequest(own.port, requestHead('POST', '/_upload', headers), 'xx');
+    await eventually(() => begun).toHaveLength(2);
+    clock.advance(120_000);
+    expect(answerOf(await half)).toBe(documented('an upload that stands still for a minute'));
+    clock.advance(3_600_000);
+    expect(answerOf(await whole)).toBe(documented('an upload that the worker has and does not answer for an hour'));
+    await silent.stop();
+    const late = await rawRequest(own.port, requestHead('POST', '/_upload', headers), 'xx');
+    expect(answerOf(late)).toBe(documented('an upload while the backend does not answer'));
+    await own.stop();
+  });
+
   it('passes what is bad for Reflex alone in other namespaces: a Socket.IO app may speak as it likes', async () => {
     const client = await EngineClient.open(sidecar.url);
     await client.connect('/chat');

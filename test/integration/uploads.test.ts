@@ -7,7 +7,7 @@ import { pipeline } from 'node:stream/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import { startComposed, type Composed } from '../support/composed.ts';
 import { EngineClient } from '../support/engine-client.ts';
-import { eventually } from '../support/eventually.ts';
+import { eventually, standsStill } from '../support/eventually.ts';
 import { rawRequest, requestHead } from '../support/http.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { startRecordingWorker, type RecordingWorker } from '../support/recording-worker.ts';
@@ -304,6 +304,40 @@ describe('an upload', () => {
     expect(incoming.statusCode).toBe(408);
     await eventually(() => cut).toBe(true);
     outgoing.destroy();
+  });
+
+  it('that its worker has, or does not read, may wait for an hour', async () => {
+    const clock = new ManualClock();
+    const seen: string[] = [];
+    const sidecar = await start(
+      (incoming) => {
+        seen.push(incoming.method ?? '');
+        if (incoming.headers['reflex-client-token'] !== 'unread') incoming.resume();
+      },
+      { proxyOther: true, limits: { uploadBytes: 0 } },
+      clock,
+    );
+    const whole = upload(sidecar.url, { 'Content-Length': '1' });
+    whole.outgoing.end('x');
+    const unread = upload(sidecar.url, { 'Reflex-Client-Token': 'unread' });
+    let written = 0;
+    const write = (): void => void unread.outgoing.write(Buffer.alloc(1024 * 1024), () => written++ < 64 && write());
+    write();
+    const poll = fetch(`${sidecar.url}/events`);
+    await eventually(() => seen.toSorted()).toEqual(['GET', 'POST', 'POST']);
+    await standsStill(() => written);
+    const over: number[] = [];
+    for (const answer of [whole.answer.then((one) => one.statusCode), poll.then((one) => one.status)]) {
+      void answer.then((status) => over.push(status ?? 0));
+    }
+    void unread.answer.then((one) => over.push(one.statusCode ?? 0));
+    clock.advance(58 * 60_000);
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(over).toEqual([]);
+    clock.advance(5 * 60_000);
+    await eventually(() => over).toEqual([504, 504, 504]);
+    expect(sidecar.metrics.uploads.count('upstream_error')).toBe(2);
+    unread.outgoing.destroy();
   });
 
   it('for a backend that is away gets 502', async () => {

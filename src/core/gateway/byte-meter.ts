@@ -1,28 +1,47 @@
 import type { Readable } from 'node:stream';
 import type { Clock, Timer } from '../../ports/clock.ts';
 
-/** Watches a transfer: how much came, and whether it still moves. */
+/** `idle`: the sender stopped in the middle; `silent`: what was sent, or is not taken, gets no answer. */
+export type TransferFault = 'too_large' | 'idle' | 'silent';
+
+export interface TransferLimits {
+  /** Bytes; 0 for none. */
+  readonly limit: number;
+  /** How long a body that is wanted may stand still, and how long the other side may take over its answer. Milliseconds. */
+  readonly idle: number;
+  readonly answer: number;
+}
+
+/** Watches a transfer: how much came, and whether it still moves. A fault comes within `idle` after its time. */
 export class ByteMeter {
   bytes = 0;
   readonly #clock: Clock;
-  readonly #limit: number;
-  readonly #onFault: (fault: 'too_large' | 'idle') => void;
+  readonly #limits: TransferLimits;
+  readonly #onFault: (fault: TransferFault) => void;
   readonly #timer: Timer;
+  /** What still comes in. */
+  #body: Readable | undefined;
   #moved = true;
+  /** When it was last seen to have moved. */
+  #movedAt = 0;
 
-  /** `limit` in bytes, 0 for none; `idle` in milliseconds: the fault comes within twice that. */
-  constructor(clock: Clock, options: { limit: number; idle: number }, onFault: (fault: 'too_large' | 'idle') => void) {
+  constructor(clock: Clock, limits: TransferLimits, onFault: (fault: TransferFault) => void) {
     this.#clock = clock;
-    this.#limit = options.limit;
+    this.#limits = limits;
     this.#onFault = onFault;
-    this.#timer = this.#clock.setInterval(() => this.#checkIdle(), options.idle);
+    this.#timer = this.#clock.setInterval(() => this.#check(), limits.idle);
   }
 
   watch(body: Readable): void {
+    this.#body = body;
+    body.once('end', () => {
+      this.#body = undefined;
+      this.#moved = true;
+    });
     body.on('data', (chunk: Buffer) => {
       this.bytes += chunk.length;
       this.#moved = true;
-      if (this.#limit > 0 && this.bytes > this.#limit) this.#onFault('too_large');
+      if (this.#limits.limit > 0 && this.bytes > this.#limits.limit) this.#onFault('too_large');
     });
     // Listening must not start the flow: whoever takes the data does.
     body.pause();
@@ -36,8 +55,15 @@ export class ByteMeter {
     this.#timer.cancel();
   }
 
-  #checkIdle(): void {
-    if (!this.#moved) this.#onFault('idle');
-    this.#moved = false;
+  #check(): void {
+    const now = this.#clock.monotonic();
+    if (this.#moved) {
+      this.#moved = false;
+      this.#movedAt = now;
+      return;
+    }
+    // A body that is not read is no fault of its sender.
+    if (this.#body !== undefined && !this.#body.isPaused()) this.#onFault('idle');
+    else if (now - this.#movedAt >= this.#limits.answer) this.#onFault('silent');
   }
 }

@@ -25,8 +25,10 @@ export interface Failure {
 
 export type ForwardResult = 'ok' | 'too_large' | 'aborted' | 'upstream_error';
 
-/** Nothing moved in either direction for this long: the request is given up. Milliseconds. */
-export const IDLE_TIMEOUT = 60_000;
+/** A request's body that stands still for so long is given up. Milliseconds. */
+const IDLE_TIMEOUT = 60_000;
+/** How long a worker may be silent over a whole request: as long as the edge configurations in proxy/ wait. Milliseconds. */
+const ANSWER_TIMEOUT = 3_600_000;
 
 /** Passes HTTP requests to a worker and back, piece by piece, in constant memory. */
 export class HttpProxy {
@@ -52,7 +54,8 @@ export class HttpProxy {
     }
     this.active++;
     const abort = new AbortController();
-    const meter = new ByteMeter(this.#clock, { limit: maxBytes, idle: IDLE_TIMEOUT }, (fault) => abort.abort(fault));
+    const limits = { limit: maxBytes, idle: IDLE_TIMEOUT, answer: ANSWER_TIMEOUT };
+    const meter = new ByteMeter(this.#clock, limits, (fault) => abort.abort(fault));
     exchange.onAbort(() => abort.abort('aborted'));
     try {
       await this.#pass(exchange, options, meter, abort);
@@ -111,8 +114,14 @@ export class HttpProxy {
       respondTooLarge(exchange, maxBytes);
       return 'too_large';
     }
+    if (signal.reason === 'silent') {
+      this.#logger.warn({ backend: upstream.url }, 'a request got no answer from the backend for an hour');
+      respondError(exchange, 504, 'upstream_timeout', 'The application did not answer for an hour.', CLOSE);
+      return 'upstream_error';
+    }
     if (signal.aborted && signal.reason !== 'upstream') {
-      if (signal.reason !== 'aborted') respondError(exchange, 408, 'idle', 'Nothing was sent for a minute.', CLOSE);
+      if (signal.reason !== 'aborted')
+        respondError(exchange, 408, 'idle', 'Nothing of the body came for a minute.', CLOSE);
       return 'aborted';
     }
     const reason = cause instanceof Error ? ('code' in cause ? cause.code : cause.message) : 'unknown';
