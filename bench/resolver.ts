@@ -55,6 +55,7 @@ function makeManifest(): Manifest {
     instance: 'bench',
     pid: 1,
     host: 'bench',
+    port: null,
     versions: {},
     build: '0123456789abcdef',
     mode: 'full',

@@ -1,9 +1,6 @@
 import type { Config } from '../config/index.ts';
 import { directUpstream } from '../src/adapters/upstream/direct-upstream.ts';
-import { BackendPool } from '../src/core/backends/backend-pool.ts';
-import type { Clock } from '../src/ports/clock.ts';
-import type { Logger } from '../src/ports/logger.ts';
-import type { Metrics } from '../src/ports/metrics.ts';
+import { BackendPool, type BackendPoolParts } from '../src/core/backends/backend-pool.ts';
 
 export interface Backends {
   readonly pool: BackendPool;
@@ -16,10 +13,7 @@ const CONNECT_TIMEOUT = 5_000;
 const PROBE_INTERVAL = 5_000;
 
 /** The unmodified workers. Without Redis their state is taken to be in their memory, and its sessions to end with them. */
-export async function composeBackends(
-  config: Config,
-  parts: { clock: Clock; logger: Logger; metrics: Metrics },
-): Promise<Backends> {
+export async function composeBackends(config: Config, parts: Omit<BackendPoolParts, 'records'>): Promise<Backends> {
   const upstreams = config.backends.map((url) => directUpstream({ url, eventPath: config.eventPath }));
   const { url } = config.redis;
   // Loaded where it is used: a start without Redis does not pay for it.

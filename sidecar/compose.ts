@@ -57,7 +57,8 @@ const DRAIN_BOUND = 20_000;
 export async function compose(config: Config, parts: ComposeParts): Promise<Running> {
   const { clock, logger, metrics } = parts;
   const started = clock.monotonic();
-  const backends = await composeBackends(config, parts);
+  const workers = new LinkedWorkers(parts);
+  const backends = await composeBackends(config, { ...parts, linkedHome: (token) => workers.homeOf(token) });
   const { pool } = backends;
   const links = makeLinks(config, parts);
   const instance = randomUUID();
@@ -77,7 +78,6 @@ export async function compose(config: Config, parts: ComposeParts): Promise<Runn
   const live = await composeBus(config, { ...parts, instance });
   const delivery = composeLive(config, { ...parts, bus: live.bus, links });
   const state = { accepting: false };
-  const workers = new LinkedWorkers(parts);
   const ready = (): boolean =>
     state.accepting && (workers.any || pool.backends.some((backend) => backend.state === 'up'));
   const { hub } = delivery;

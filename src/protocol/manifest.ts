@@ -19,6 +19,8 @@ export interface Manifest {
   readonly instance: string;
   readonly pid: number;
   readonly host: string;
+  /** Where its server listens, which several workers may share; null: not known. */
+  readonly port: number | null;
   readonly versions: Readonly<Record<string, string | null>>;
   /** The same for every worker that runs the same code. */
   readonly build: string;
@@ -139,6 +141,7 @@ export function readManifest(value: unknown): Manifest {
     instance: asText(raw['instance'], 'instance'),
     pid: asNumber(raw['pid'], 'pid'),
     host: asText(raw['host'], 'host'),
+    port: raw['port'] === undefined || raw['port'] === null ? null : asNumber(raw['port'], 'port'),
     versions: Object.fromEntries(versions.map(([key, text]) => [key, orNull(text, `versions.${key}`)])),
     build: asText(raw['build'], 'build'),
     mode,

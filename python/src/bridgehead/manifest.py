@@ -31,14 +31,16 @@ class AppFacts:
     uses_django: bool = False
     answers_auth: bool = False
     checks: tuple[Mapping[str, str], ...] = ()
+    port: int | None = None
 
     @classmethod
     def read(cls) -> AppFacts:
         from reflex_base.config import get_config
 
-        origins = tuple(str(origin) for origin in get_config().cors_allowed_origins)
+        config = get_config()
+        origins = tuple(str(origin) for origin in config.cors_allowed_origins)
         if not django_bridge_runs():
-            return cls(cors_origins=origins)
+            return cls(cors_origins=origins, port=config.backend_port)
         from django.conf import settings
 
         from bridgehead.resolver import app_resolver
@@ -55,6 +57,7 @@ class AppFacts:
             uses_django=True,
             answers_auth=has_sessions(),
             checks=_checks(),
+            port=config.backend_port,
         )
 
 
@@ -145,6 +148,7 @@ def build(
         "instance": instance,
         "pid": os.getpid(),
         "host": host,
+        "port": facts.port,
         "versions": versions,
         "build": build_id(versions, states),
         "mode": facts.mode,

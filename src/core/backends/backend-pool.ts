@@ -9,6 +9,7 @@ import type { ClientInfo } from '../relay/client-info.ts';
 import { ConnectWatch } from '../relay/connect-watch.ts';
 import type { ChannelSource, SessionChannel, SessionChannelSink } from '../relay/session-channel.ts';
 import { DirectSessionChannel, type Renewal } from './direct-session-channel.ts';
+import { backendFor, backendOf, type WorkerAddress } from './request-home.ts';
 
 export interface Backend {
   readonly upstream: Upstream;
@@ -27,6 +28,16 @@ export interface BackendPoolOptions {
   readonly namespace: string;
 }
 
+export interface BackendPoolParts {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+  /** undefined: where the state of a session lies is not known, and it ends with its worker. */
+  readonly records: TokenRecords | undefined;
+  /** The linked worker that has a session of this token. */
+  readonly linkedHome: (token: ClientToken) => WorkerAddress | undefined;
+}
+
 /** Tokens remembered after their sessions ended, so that a client that comes back finds its state. */
 const MAX_TOKENS = 100_000;
 const RETRY_FIRST = 100;
@@ -43,24 +54,21 @@ export class BackendPool implements ChannelSource {
   readonly #logger: Logger;
   readonly #metrics: Metrics;
   readonly #records: TokenRecords | undefined;
+  readonly #linkedHome: BackendPoolParts['linkedHome'];
   readonly #connectWatch: ConnectWatch;
   readonly #renewals: Slots;
   readonly #tokens = new Map<ClientToken, Backend>();
   #timer: Timer | undefined;
   #stopped = false;
 
-  /** `records` undefined: where the state of a session lies is not known, and it ends with its worker. */
-  constructor(
-    upstreams: readonly Upstream[],
-    options: BackendPoolOptions,
-    parts: { clock: Clock; logger: Logger; metrics: Metrics; records: TokenRecords | undefined },
-  ) {
+  constructor(upstreams: readonly Upstream[], options: BackendPoolOptions, parts: BackendPoolParts) {
     this.backends = upstreams.map((upstream) => ({ upstream, state: 'starting', sessions: 0, maxPayload: Infinity }));
     this.#options = options;
     this.#clock = parts.clock;
     this.#logger = parts.logger;
     this.#metrics = parts.metrics;
     this.#records = parts.records;
+    this.#linkedHome = parts.linkedHome;
     this.#connectWatch = new ConnectWatch(options.namespace);
     this.#renewals = new Slots({ limit: RENEWALS, hold: RENEWAL_HOLD }, parts.clock);
   }
@@ -145,9 +153,18 @@ export class BackendPool implements ChannelSource {
     });
   }
 
-  /** The backend for a request of this token: the one that holds its session, else the one to begin with. */
+  /**
+   * The backend for a request of this token: the one that holds its session, or stands before the linked worker that does. Else always the
+   * same one, so that load is shared out.
+   */
   forToken(token: ClientToken | undefined): Backend | undefined {
-    return this.#candidates(token)[0];
+    if (token === undefined || token === '') return this.#candidates(token)[0];
+    const up = this.backends.filter(({ state }) => state !== 'down');
+    const home = this.#tokens.get(token);
+    if (home !== undefined && up.includes(home)) return home;
+    const worker = this.#linkedHome(token);
+    const near = worker === undefined ? undefined : backendOf(up, worker);
+    return near ?? backendFor(up.length > 0 ? up : this.backends, token);
   }
 
   /** Backends in the order to try them. One that failed last time is tried last, but is tried. */

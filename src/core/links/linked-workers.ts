@@ -3,6 +3,7 @@ import type { Clock } from '../../ports/clock.ts';
 import type { LinkedWorker } from '../../ports/links.ts';
 import type { Logger } from '../../ports/logger.ts';
 import type { ClientToken } from '../../protocol/brand.ts';
+import type { Manifest } from '../../protocol/manifest.ts';
 import { Berth } from './berth.ts';
 
 /** Tokens whose worker is remembered after their sessions ended, so that a client that comes back finds its state. */
@@ -128,6 +129,11 @@ export class LinkedWorkers {
       const rank = createHash('sha1').update(`${berth.instance}\n${token}`).digest('hex');
       return best === undefined || rank > best.rank ? { berth, rank } : best;
     }, undefined)?.berth;
+  }
+
+  /** The worker that has, or last had, a session of this token, while it is linked. */
+  homeOf(token: ClientToken): Manifest | undefined {
+    return this.#berths.get(this.#homes.get(token) ?? '')?.worker.manifest;
   }
 
   /** A session lies there now. */

@@ -4,6 +4,14 @@ import { encodeClient } from '../../../src/protocol/link-session.ts';
 import { readManifest } from '../../../src/protocol/manifest.ts';
 import { SESSIONS_MANIFEST } from '../../support/link-worker.ts';
 
+describe('the port of a worker', () => {
+  it('is a number, or not known', () => {
+    const read = (port: unknown): unknown => readManifest({ ...SESSIONS_MANIFEST, port }).port;
+    expect([read(8000), read(null), read(undefined)]).toEqual([8000, null, null]);
+    expect(() => read('8000')).toThrow('port: expected a number');
+  });
+});
+
 describe('the largest text of a worker', () => {
   it('is its own, and never longer than a link can carry', () => {
     expect(readManifest({ ...SESSIONS_MANIFEST, maxPayload: 2_000_000 }).maxPayload).toBe(2_000_000);
