@@ -219,7 +219,7 @@ const metrics = z.strictObject({
 
 const admin = z.strictObject({
   listen: key(tcpAddress.prefault('127.0.0.1:8081'), {
-    description: 'Health, metrics and the API. Off loopback and without apiKey it serves only health.',
+    description: 'Health, metrics, the dashboard and the API. Off loopback and without apiKey it serves only health.',
   }),
   apiKey: key(z.string().min(1).optional(), { description: 'Bearer key; every POST needs it.', secret: true }),
   hosts: key(z.array(z.string().min(1)).default([]), {

@@ -154,9 +154,11 @@ export async function compose(config: Config, parts: ComposeParts): Promise<Runn
       state: health,
       sessions,
     })),
-    links: (links?.workers ?? []).map(({ manifest, since }) => {
+    links: (links?.workers ?? []).map(({ manifest, since, drainBy, load }) => {
       const { instance, host, pid, build, versions } = manifest;
-      return { instance, host, pid, build, versions, age: (clock.monotonic() - since) / 1000 };
+      const held = workers.sessions.get(instance) ?? 0;
+      const now = { sessions: held, inFlight: load.inFlight, draining: drainBy !== undefined };
+      return { instance, host, pid, build, versions, ...now, age: (clock.monotonic() - since) / 1000 };
     }),
   });
   const health = (): DependencyHealth[] => [

@@ -3,8 +3,11 @@ import type { IncomingMessage } from 'node:http';
 import { isLoopback } from '../../config/values.ts';
 import { AdminError } from './reply.ts';
 
-/** Who may ask: `open` anybody, `read` anybody on a loopback listener, `write` only with the key. */
-export type Access = 'open' | 'read' | 'write';
+/**
+ * Who may ask: `open` anybody, `read` anybody on a loopback listener, `write` only with the key. `page` is a page without data: anybody,
+ * where its reads can be answered at all.
+ */
+export type Access = 'open' | 'page' | 'read' | 'write';
 
 export interface AccessOptions {
   /** Where the listener is bound. */
@@ -29,7 +32,7 @@ export class AccessGuard {
   require(access: Access, request: IncomingMessage): void {
     if (access === 'open') return;
     this.#requireHost(request);
-    if (access === 'read' && this.#local) return;
+    if (access !== 'write' && this.#local) return;
     if (this.#keyHash === undefined) {
       throw new AdminError(
         403,
@@ -37,7 +40,7 @@ export class AccessGuard {
         'No API key is configured: set admin.apiKey or BRIDGEHEAD_API_KEY and restart.',
       );
     }
-    if (!this.#hasKey(request, this.#keyHash)) {
+    if (access !== 'page' && !this.#hasKey(request, this.#keyHash)) {
       throw new AdminError(401, 'unauthorized', 'Send the header Authorization: Bearer <admin.apiKey>.', {
         'www-authenticate': 'Bearer realm="bridgehead"',
       });

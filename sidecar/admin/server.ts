@@ -8,6 +8,7 @@ import { opened } from '../opened.ts';
 import type { Live } from '../compose-bus.ts';
 import type { PushGate } from '../compose-live.ts';
 import { AccessGuard } from './access.ts';
+import { dashboardRoutes } from './dashboard-routes.ts';
 import { liveRoutes } from './live-routes.ts';
 import { pushRoutes } from './push-routes.ts';
 import { AdminError, type Reply } from './reply.ts';
@@ -40,6 +41,7 @@ export async function startAdmin({ address, apiKey, hosts }: AdminOptions, parts
   const { live, pushes } = parts;
   const routes = [
     ...adminRoutes({ ...parts, guard }),
+    ...dashboardRoutes(),
     ...(live === undefined ? [] : liveRoutes(live)),
     ...(live === undefined || pushes === undefined ? [] : pushRoutes(live.bus, pushes)),
   ];

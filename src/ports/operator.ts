@@ -14,6 +14,12 @@ export interface DependencyHealth {
 export interface SessionSummary {
   readonly id: string;
   readonly transport: 'websocket' | 'polling';
+  /** `model:primary key`, once an event has asked for it; null: not known, or nobody. */
+  readonly user: string | null;
+  /** The page, as the client's last event told it; empty before. */
+  readonly path: string;
+  /** The client is cut off and may come back. */
+  readonly away: boolean;
   readonly address: string;
   /** Address of the backend, or the instance of the linked worker; empty before the first packet. */
   readonly upstream: string;
@@ -32,6 +38,11 @@ export interface LinkSummary {
   readonly pid: number;
   readonly build: string;
   readonly versions: Readonly<Record<string, string | null>>;
+  /** Sessions here that it has, and its events at work, by its own last word. */
+  readonly sessions: number;
+  readonly inFlight: number;
+  /** It is about to stop. */
+  readonly draining: boolean;
   /** Seconds since the link was proved. */
   readonly age: number;
 }

@@ -1,6 +1,7 @@
 import { io } from 'socket.io-client';
 import { afterEach, describe, expect, it } from 'vitest';
 import { freePort } from '../../tools/ports.ts';
+import { startBridgehead } from '../support/bridgehead-process.ts';
 import { startComposed, type Composed } from '../support/composed.ts';
 import { EngineClient } from '../support/engine-client.ts';
 import { eventually } from '../support/eventually.ts';
@@ -386,7 +387,67 @@ describe('what a client claims', () => {
   });
 });
 
+describe('a page of another origin', () => {
+  it('that is allowed may read the answers to its polls, one by one; nobody else is told that it may', async () => {
+    const worker = await startWorker();
+    const origin = 'https://page.test';
+    const sidecar = await startSidecar({ backends: [worker.url], origins: [origin] });
+    const target = '/_event/?EIO=4&transport=polling';
+    const allowed = (head: string): string[] =>
+      head.split('\r\n').filter((line) => /^(access-control-|vary)/i.test(line));
+    const expected = [
+      `access-control-allow-origin: ${origin}`,
+      'access-control-allow-credentials: true',
+      'vary: Origin',
+    ];
+    const ask = (
+      method: string,
+      path: string,
+      body = '',
+      headers = { Origin: origin },
+    ): ReturnType<typeof rawRequest> =>
+      rawRequest(sidecar.port, requestHead(method, path, { ...headers, 'Content-Length': `${body.length}` }) + body);
+    const opened = await ask('GET', target);
+    const own = `${target}&sid=${/"sid":"([^"]+)"/.exec(opened.body)?.[1] ?? ''}`;
+    const answers = [
+      opened,
+      await ask('POST', own, '40/_event,'),
+      await ask('GET', own),
+      await ask('GET', `${target}&sid=x`),
+    ];
+    expect(answers.map(({ status }) => status)).toEqual([200, 200, 200, 400]);
+    for (const { head } of answers) expect(allowed(head)).toEqual(expected);
+    const foreign = await ask('GET', own, '', { Origin: 'https://evil.test' });
+    expect([foreign.status, allowed(foreign.head)]).toEqual([403, []]);
+    const without = await rawRequest(sidecar.port, requestHead('GET', target));
+    expect([without.status, allowed(without.head)]).toEqual([200, []]);
+  });
+});
+
 describe('a stop', () => {
+  it('of the process by SIGTERM closes transports alone, and ends with 0', async () => {
+    const worker = await startWorker();
+    const any = '127.0.0.1:0';
+    const sidecar = await startBridgehead({
+      BRIDGEHEAD_LISTEN: any,
+      BRIDGEHEAD_ADMIN_LISTEN: any,
+      BRIDGEHEAD_BACKENDS: worker.url,
+    });
+    const frames = await EngineClient.open(sidecar.listen);
+    await frames.connect();
+    const socket = io(`${sidecar.listen}/_event`, { path: '/_event', transports: ['websocket'], reconnection: false });
+    await new Promise((resolve) => void socket.once('connect', () => resolve(undefined)));
+    const reason = new Promise((resolve) => void socket.once('disconnect', resolve));
+    const poller = io(`${sidecar.listen}/_event`, { path: '/_event', transports: ['polling'], reconnection: false });
+    await new Promise((resolve) => void poller.once('connect', () => resolve(undefined)));
+    const pollerReason = new Promise((resolve) => void poller.once('disconnect', resolve));
+    expect(await sidecar.stop()).toBe(0);
+    // After "io server disconnect" Reflex's client would stay away.
+    expect([await reason, await pollerReason]).toEqual(['transport close', 'transport close']);
+    expect(await frames.untilClosed()).toBe(1012);
+    expect(frames.messages.filter((text) => text.startsWith('1'))).toEqual([]);
+  });
+
   it('refuses new sessions, lets handlers finish, and closes transports alone', async () => {
     const worker = await startWorker({
       onFrame: (session, frame) => {

@@ -124,6 +124,9 @@ export class RelaySession implements EngineSink, CountedSession, PushSession {
     return {
       id: this.engine.id,
       transport: this.engine.transport,
+      user: this.user ?? null,
+      path: this.path,
+      away: this.isAway,
       address: this.#client.address,
       upstream: this.#channel?.where ?? '',
       work: this.#channel?.work ?? 'away',

@@ -22,6 +22,9 @@ class Sessions implements Operator {
       {
         id,
         transport: 'websocket',
+        user: null,
+        path: '',
+        away: false,
         address: '::1',
         upstream: '',
         work: 'away',
@@ -201,6 +204,35 @@ describe('the admin listener on loopback', () => {
     });
   });
 
+  it.each([
+    ['/', 'text/html'],
+    ['/dashboard.css', 'text/css'],
+    ['/dashboard.js', 'text/javascript'],
+    ['/api.js', 'text/javascript'],
+    ['/chart.js', 'text/javascript'],
+    ['/figures.js', 'text/javascript'],
+    ['/page.js', 'text/javascript'],
+    ['/words.js', 'text/javascript'],
+  ])('serves the dashboard, %s as %s, to its own hosts and with nothing inline', async (path, type) => {
+    const { ask } = await start();
+    const { status, headers, body } = await ask(`GET ${path}`);
+    expect([status, headers['content-type']]).toEqual([200, `${type}; charset=utf-8`]);
+    expect(headers).toMatchObject({ 'x-content-type-options': 'nosniff', 'referrer-policy': 'no-referrer' });
+    const policy = String(headers['content-security-policy']).split('; ');
+    expect(policy).toEqual(
+      expect.arrayContaining(["default-src 'none'", "script-src 'self'", "style-src 'self'", "frame-ancestors 'none'"]),
+    );
+    expect(policy.join(' ')).not.toContain('unsafe');
+    expect(body).not.toMatch(/<script>|<style|style=|\son\w+=|https?:|innerHTML|Storage|cookie/);
+    for (const host of ['evil.example', '10.0.0.1']) {
+      expect(await ask(`GET ${path}`, { host })).toMatchObject({
+        status: 403,
+        json: { error: { code: 'host_refused' } },
+      });
+    }
+    expect(await ask(`POST ${path}`, withKey)).toMatchObject({ status: 405 });
+  });
+
   it('refuses a host that is not its own, but not for probes', async () => {
     const { ask } = await start({ hosts: ['Metrics.internal'] });
     for (const host of ['evil.example', 'evil.example:8081', '127.0.0.1.evil.example', '10.0.0.1']) {
@@ -234,13 +266,16 @@ describe('the admin listener off loopback', () => {
     expect(await ask('GET /health/live')).toMatchObject({ status: 200 });
     expect(await ask('GET /health/ready')).toMatchObject({ status: 200 });
     expect((await ask('GET /health')).json).toEqual({ status: 'ready' });
-    for (const line of ['GET /metrics', 'GET /api/stats', 'GET /api/sessions', 'POST /api/drain']) {
+    for (const line of ['GET /', 'GET /dashboard.js', 'GET /metrics', 'GET /api/stats', 'POST /api/drain']) {
       expect(await ask(line)).toMatchObject({ status: 403, json: { error: { code: 'no_api_key' } } });
     }
   });
 
-  it('reads with the key alone', async () => {
+  it('reads with the key alone; the dashboard holds no data and comes without', async () => {
     const { ask } = await start({ address });
+    expect(await ask('GET /')).toMatchObject({ status: 200 });
+    expect(await ask('GET /', { host: 'evil.example' })).toMatchObject({ status: 403 });
+    expect(await ask('GET /api/stats')).toMatchObject({ status: 401 });
     expect(await ask('GET /metrics')).toMatchObject({ status: 401 });
     expect(await ask('GET /metrics', withKey)).toMatchObject({ status: 200 });
     expect((await ask('GET /health', withKey)).json).toHaveProperty('dependencies');
