@@ -122,7 +122,7 @@ export async function compose(config: Config, parts: ComposeParts): Promise<Runn
         workers.update(links.workers);
         users.workersLinked(links.workers.map(({ manifest }) => manifest.instance));
       },
-      session: (token, cookie) => gateway.sessionChanged(token, cookie),
+      session: (change) => gateway.sessionChanged(change),
       invalidated: (what, id) => users.invalidate(what, id),
       lost: (worker, end) => users.workerLost(worker, end),
       reported: (worker, report) => {

@@ -74,7 +74,7 @@ async function makeTabs(withUsers: boolean): Promise<EventPipeline[]> {
   );
 }
 
-const TARGET = { maxPayload: 1_000_000, linked: true };
+const TARGET = { maxPayload: 1_000_000, linkedAs: 'tab' };
 const packets = EVENT_NAMES.map(eventPacket);
 const headers = packets.map((packet) => parseHeader(packet, 1) as PacketHeader);
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import secrets
 import threading
 import time
@@ -66,7 +67,20 @@ class Connection:
         return frame
 
     def received(self, frame_type: FrameType) -> list[dict[str, Any]]:
-        return [frame.json() for frame in self.frames if frame.type == frame_type]
+        bodies = [frame.json() for frame in self.frames if frame.type == frame_type]
+        return self._said(bodies) if frame_type == FrameType.SESSION else bodies
+
+    def _said(self, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """What each SESSION says, as a sidecar takes it: signed for this link, and none twice."""
+        auth = next(frame.json() for frame in self.frames if frame.type == FrameType.AUTH)
+        key = self.sidecar.keyring.get(auth["kid"])
+        assert key is not None
+        about = {"name": self.sidecar.name, "sidecar_nonce": self.nonce, "worker_nonce": auth["nonce"]}
+        for body in bodies:
+            assert link_mac_fits(body["mac"], key, "session", **about, said=body["said"])
+        said = [json.loads(body["said"]) for body in bodies]
+        assert [body.pop("n") for body in said] == list(range(1, len(said) + 1))
+        return said
 
     def hello(self, **changed: Any) -> None:
         body = {"v": [1], "name": self.sidecar.name, "instance": self.sidecar.instance, "nonce": self.nonce}

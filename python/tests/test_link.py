@@ -563,7 +563,7 @@ async def test_a_sidecar_that_missed_nothing_keeps_what_it_knows() -> None:
     async with linked(sidecar) as side:
         (await opened(sidecar)).cut()
         await until(lambda: not side.pool.open_links, "the end of the link")
-        side.pool.broadcast(FrameType.SESSION, {"t": "x", "cookie": None})
+        side.pool.tell_session({"t": "x", "session": None, "cookie": None})
         await side.redial()
         await opened(sidecar, 2)
         assert side.missed == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -64,6 +65,34 @@ async def test_a_login_is_told_and_the_next_event_sees_it(
     assert (stranger["user"], stranger["report"]["annotation"]) == ("", "session")
     assert unasked["user"] == ""
     assert session["cookie"] not in backend.log
+
+
+def release(backend: Backend, text: str) -> None:  # noqa: F811
+    """Let the handler of this label go on."""
+    Path(f"{backend.probe_file}.{text}").touch()
+
+
+async def test_a_login_is_told_while_its_handler_still_runs(
+    backend: Backend,  # noqa: F811
+    sidecar: SidecarThread,  # noqa: F811
+) -> None:
+    async with ReflexClient(backend) as client:
+        await hydrated(client)
+        text = label()
+        await client.send(f"{PEOPLE}.enter_and_stay", f"{text} ada", client.sign(f"{PEOPLE}.enter_and_stay", "full"))
+        session = await told(sidecar, client)
+        result = sidecar.run(sidecar.sidecar.ask(session["cookie"]))["result"]
+        assert backend.probes("handler", label=text) == []
+        release(backend, text)
+        seen = await backend.probe("handler", label=text)
+        # Whatever the handler's end would tell has been told before this event's end is.
+        await look(client, session=session["cookie"])
+        mine = token_hash(client.token)
+        all_told = [body for body in sidecar.sidecar.received(FrameType.SESSION) if body["t"] == mine]
+    assert (result["kind"], result["user"]["f"]["username"]) == ("user", "ada")
+    assert seen["session_key"] == session["cookie"]
+    # The client's own connection carries this session, not a link.
+    assert all_told == [{"t": mine, "session": None, "cookie": session["cookie"]}]
 
 
 async def test_a_logout_is_told_and_the_next_event_sees_it(

@@ -107,10 +107,13 @@ def test_link_proof(case: dict[str, Any]) -> None:
     ring = keys.Keyring("link", case["secret"])
     assert ring.current.kid == case["kid"]
     about = {"name": case["name"], "sidecar_nonce": case["sidecarNonce"], "worker_nonce": case["workerNonce"]}
+    about |= {"said": case["said"]} if "said" in case else {}
     assert proof.link_mac(ring.current, case["label"], **about) == case["mac"]
     assert proof.link_mac_fits(case["mac"], ring.current, case["label"], **about)
     other = "worker" if case["label"] == "sidecar" else "sidecar"
     assert not proof.link_mac_fits(case["mac"], ring.current, other, **about)
+    about["said"] = about.get("said", "") + "x"
+    assert not proof.link_mac_fits(case["mac"], ring.current, case["label"], **about)
 
 
 FRAMES = load("link-frames.json")

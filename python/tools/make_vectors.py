@@ -558,11 +558,12 @@ def rule_cases() -> list[Json]:
 def proofs() -> list[Json]:
     sidecar, worker = b64(bytes(range(32))), b64(bytes(range(255, 223, -1)))
     other = b64(hashlib.sha256(b"another nonce").digest())
+    said = json.dumps({"n": 1, "t": "a hash", "session": None, "cookie": "ključ"}, separators=(",", ":"))
     cases = []
     for secret, name in ((SECRET, "shop"), (PREVIOUS, "shop"), (SECRET, "default"), (UNICODE, "Blumenladen 🌷")):
         for first, second in ((sidecar, worker), (worker, sidecar), (other, worker)):
-            for label in ("worker", "sidecar"):
-                text = f"bridgehead-link-v1\n{label}\n{name}\n{first}\n{second}"
+            for label, more in (("worker", {}), ("sidecar", {}), ("session", {"said": said})):
+                text = "\n".join(("bridgehead-link-v1", label, name, first, second, *more.values()))
                 cases.append(
                     {
                         "secret": secret,
@@ -571,6 +572,7 @@ def proofs() -> list[Json]:
                         "label": label,
                         "sidecarNonce": first,
                         "workerNonce": second,
+                        **more,
                         "mac": sign(secret, "link", text),
                     }
                 )

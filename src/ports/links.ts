@@ -44,12 +44,20 @@ export interface RulesMessage {
 /** `closed`: the worker's side closed the connection. `silent`: nothing came for too long, or it broke. */
 export type LinkEnd = 'closed' | 'silent';
 
+/** A handler logged a tab in (`cookie`: its new session cookie) or out (null). */
+export interface SessionChange {
+  /** Hash of its token. Others may claim the same token. */
+  readonly token: string;
+  /** The virtual session's id; null: it came over a connection of its own. */
+  readonly session: string | null;
+  readonly cookie: string | null;
+}
+
 /** What workers tell while they work. */
 export interface LinkEvents {
   /** `workers` has changed. */
   workers(): void;
-  /** A handler logged the tab of this token hash in (`cookie`: its new session cookie) or out (null). */
-  session(token: string, cookie: string | null): void;
+  session(change: SessionChange): void;
   /** `id` tells the same message on other ways: undefined where the worker gave none. */
   invalidated(what: Invalidation, id: string | undefined): void;
   /** A worker's link ended without a goodbye, and it has no other: what it tells from now on does not come here. */

@@ -139,14 +139,27 @@ export interface Proof {
   readonly workerNonce: string;
 }
 
-/** The mac that shows knowledge of the secret; a label for each direction keeps one from being played back as the other. */
-export function linkMac(key: Key, label: 'worker' | 'sidecar', { name, sidecarNonce, workerNonce }: Proof): string {
-  const text = ['bridgehead-link-v1', label, name, sidecarNonce, workerNonce].join('\n');
+/** `session`: what the worker says later of a tab's session. */
+export type LinkLabel = 'worker' | 'sidecar' | 'session';
+
+/**
+ * The mac that shows knowledge of the secret; a label for each direction keeps one from being played back as the other. `said`: what
+ * else it is for.
+ */
+export function linkMac(key: Key, label: LinkLabel, { name, sidecarNonce, workerNonce }: Proof, said?: string): string {
+  const text = [
+    'bridgehead-link-v1',
+    label,
+    name,
+    sidecarNonce,
+    workerNonce,
+    ...(said === undefined ? [] : [said]),
+  ].join('\n');
   return createHmac('sha256', key.secret).update(text).digest('base64url');
 }
 
-export function isLinkMac(key: Key, label: 'worker' | 'sidecar', proof: Proof, candidate: string): boolean {
-  const expected = Buffer.from(linkMac(key, label, proof));
+export function isLinkMac(key: Key, label: LinkLabel, proof: Proof, candidate: string, said?: string): boolean {
+  const expected = Buffer.from(linkMac(key, label, proof, said));
   const actual = Buffer.from(candidate);
   return actual.length === expected.length && timingSafeEqual(actual, expected);
 }

@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { linkServer } from '../../src/adapters/link/link-server.ts';
 import { Figures } from '../../src/adapters/metrics/figures.ts';
 import type { Invalidation } from '../../src/ports/auth.ts';
-import type { LinkServer, RulesMessage } from '../../src/ports/links.ts';
+import type { LinkServer, RulesMessage, SessionChange } from '../../src/ports/links.ts';
 import type { Change } from '../../src/protocol/change.ts';
 import { keyring } from '../../src/protocol/keys.ts';
 import {
@@ -43,7 +43,7 @@ describe.each(['TCP', 'a Unix socket'] as const)('a link over %s', (kind) => {
   const lines: string[] = [];
   const said = {
     workers: 0,
-    sessions: [] as unknown[],
+    sessions: [] as SessionChange[],
     invalidated: [] as Invalidation[],
     lost: [] as unknown[],
     ids: [] as unknown[],
@@ -76,7 +76,7 @@ describe.each(['TCP', 'a Unix socket'] as const)('a link over %s', (kind) => {
     );
     server.listener = {
       workers: () => said.workers++,
-      session: (token, cookie) => void said.sessions.push([token, cookie]),
+      session: (change) => void said.sessions.push(change),
       invalidated: (what, id) => {
         said.invalidated.push(what);
         said.ids.push(id);
@@ -580,10 +580,8 @@ describe.each(['TCP', 'a Unix socket'] as const)('a link over %s', (kind) => {
 
     it('logins, logouts and invalidations, and drops what is none', async () => {
       const client = await link();
-      client.send(LinkFrame.session, { t: 'token-hash', cookie: 'new' });
-      client.send(LinkFrame.session, { t: 'token-hash', cookie: null });
-      client.send(LinkFrame.session, { t: 'token-hash' });
-      client.send(LinkFrame.session, { t: 7, cookie: 'new' });
+      client.session({ t: 'token-hash', session: 'a-session', cookie: 'new' });
+      client.session({ t: 'token-hash', cookie: null, n: 7 });
       client.send(LinkFrame.invalidate, { id: 'i1', user: 'auth.user:7' });
       client.send(LinkFrame.invalidate, { id: 'i2', session: 'hash' });
       client.send(LinkFrame.invalidate, { id: 'i3', all: true });
@@ -594,8 +592,8 @@ describe.each(['TCP', 'a Unix socket'] as const)('a link over %s', (kind) => {
       client.send(LinkFrame.ping, { t: 1 });
       await client.until(LinkFrame.pong);
       expect(said.sessions).toEqual([
-        ['token-hash', 'new'],
-        ['token-hash', null],
+        { token: 'token-hash', session: 'a-session', cookie: 'new' },
+        { token: 'token-hash', session: null, cookie: null },
       ]);
       expect(said.invalidated).toEqual([
         { user: 'auth.user:7' },
@@ -605,6 +603,40 @@ describe.each(['TCP', 'a Unix socket'] as const)('a link over %s', (kind) => {
         { user: 'auth.user:9' },
       ]);
       expect(said.ids).toEqual(['i1', 'i2', 'i3', undefined, undefined]);
+    });
+
+    it.each<[string, (client: LinkClient) => void]>([
+      ['without a mac', (client) => client.session({ t: 'x', cookie: null }, { mac: undefined })],
+      ['that is not signed', (client) => client.send(LinkFrame.session, { t: 'x', cookie: null })],
+      [
+        'with other words under its mac',
+        (client) => client.session({ t: 'x', cookie: null }, { said: '{"n":1,"t":"y"}' }),
+      ],
+      [
+        'that was played back',
+        (client) => {
+          client.session({ t: 'x', cookie: null });
+          client.session({ t: 'x', cookie: null, n: 1 });
+        },
+      ],
+      ['that is not counted', (client) => client.session({ t: 'x', cookie: null, n: '2' })],
+      ['without a cookie', (client) => client.session({ t: 'x' })],
+      ['without a token', (client) => client.session({ t: 7, cookie: null })],
+      [
+        'that was signed for another link',
+        (client) => {
+          const proof = { ...client.proof(), sidecarNonce: 'A'.repeat(43) };
+          const said = '{"n":1,"t":"x","session":null,"cookie":"new"}';
+          const key = keyring(SECRET, [], 'link').current;
+          client.send(LinkFrame.session, { said, mac: linkMac(key, 'session', proof, said) });
+        },
+      ],
+    ])('no SESSION %s: the link ends', async (_what, send) => {
+      const client = await link();
+      await eventually(() => server.workers).toHaveLength(1);
+      send(client);
+      expect(await client.untilClosed()).toBe('FRAME');
+      expect(said.sessions.filter(({ cookie }) => cookie !== null)).toEqual([]);
     });
 
     it('changes of workers to the bus, each answered, and passes over what is none', async () => {

@@ -81,7 +81,7 @@ describe('a push', () => {
     await push(sidecar, toAnn, toast('first'));
     await eventually(() => heard(tabs, 'first')).toEqual(['ann', 'ann2']);
     // A handler has logged this tab out.
-    worker.client.send(LinkFrame.session, { t: tokenHash('a1'), cookie: null });
+    worker.client.session({ t: tokenHash('a1'), session: tabs.ann.there.request.session, cookie: null });
     worker.client.send(LinkFrame.changes, { n: 1, changes: [] });
     await worker.client.until(LinkFrame.changed);
     await push(sidecar, toAnn, toast('second'));

@@ -51,6 +51,8 @@ export class LinkClient {
   onSessionFrame: (frame: Frame) => void = () => undefined;
   readonly nonce = randomBytes(32).toString('base64url');
   readonly #reader = new FrameReader();
+  #secret = '';
+  #sessions = 0;
 
   private constructor(socket: Socket) {
     this.socket = socket;
@@ -104,9 +106,20 @@ export class LinkClient {
   }
 
   prove(secret: string, changes: Readonly<Record<string, unknown>> = {}): void {
+    this.#secret = secret;
     const key = keyring(secret, [], 'link').current;
     const mac = linkMac(key, 'worker', this.proof());
     this.send(LinkFrame.auth, { v: 1, kid: key.id, nonce: this.nonce, mac, ...changes });
+  }
+
+  /** SESSION as an honest worker signs it. `said` is sent as it is, so a test may count wrongly. */
+  session(
+    said: { readonly t: unknown; readonly session?: unknown; readonly cookie?: unknown; readonly n?: unknown },
+    changes: Readonly<Record<string, unknown>> = {},
+  ): void {
+    const key = keyring(this.#secret, [], 'link').current;
+    const text = JSON.stringify({ n: ++this.#sessions, session: null, ...said });
+    this.send(LinkFrame.session, { said: text, mac: linkMac(key, 'session', this.proof(), text), ...changes });
   }
 
   send(type: number, message: object): void {

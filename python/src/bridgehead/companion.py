@@ -110,10 +110,16 @@ class Companion:
         )
         return {"id": query.get("id"), **reply}
 
-    def _tell_session(self, token_hash: str, cookie: str | None) -> None:
+    def _tell_session(self, token_hash: str, session: str | None, cookie: str | None) -> None:
         counters.add("session.changed")
         if self._pool is not None:
-            self._pool.broadcast(FrameType.SESSION, {"t": token_hash, "cookie": cookie})
+            self._pool.tell_session({"t": token_hash, "session": session, "cookie": cookie})
+
+    def session_stored(self, note: Note) -> None:
+        """The running event's tab has another session, and it is stored. From any thread."""
+        # As an invalidation, and behind the one that this session may have caused itself.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self.handover.tell_session, note)
 
     def _tell_report(self, body: Mapping[str, Any]) -> None:
         if self._pool is not None:

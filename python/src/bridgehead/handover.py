@@ -48,8 +48,9 @@ class Note:
 
     `user` was found at `issued_at` for the session that hashes to `session_hash`, and may be used until `user_until`
     (Unix milliseconds). `sid` is the socket that the event, or the one that it comes from, was sent over; empty where
-    there was none. `request` is the request that Django's middleware saw, `first_key` its session key then. `work` is
-    that of the virtual session's packet that the event comes from.
+    there was none. `request` is the request that Django's middleware saw, `first_key` its session key then; `told`
+    holds the key of the tab's session that sidecars were told. `work` is that of the virtual session's packet that the
+    event comes from.
     """
 
     origin: events.Origin = "python"
@@ -65,6 +66,7 @@ class Note:
     request: Any = None
     first_key: str | None = None
     changed_store: Any = None
+    told: tuple[str | None] | None = None
     report: events.EventReport | None = None
     watch: Watch | None = None
     work: Work | None = None
@@ -110,6 +112,12 @@ def session_touched(store: SessionStore) -> None:
         tabs.change(note.token, note.sid, store)
 
 
+def changed_note(store: SessionStore) -> Note | None:
+    """The running event's note, if this store is the session that the tab has now."""
+    note = _current.get()
+    return note if note is not None and note.changed_store is store else None
+
+
 @lru_cache(maxsize=1024)
 def session_of(cookie_header: str, cookie_name: str) -> str | None:
     """The session cookie's value, parsed as the sidecar and Django itself parse it."""
@@ -129,14 +137,14 @@ class Handover:
         name: Callable[[], str],
         cookie_name: str | None,
         now_ms: Callable[[], int] = unix_ms,
-        tell_session: Callable[[str, str | None], None] = lambda token, cookie: None,
+        tell_session: Callable[[str, str | None, str | None], None] = lambda token, session, cookie: None,
         record: Callable[[Watch, bool], None] = lambda watch, session_changed: None,
     ) -> None:
         self._keyring = keyring
         self._name = name
         self._cookie_name = cookie_name
         self._now_ms = now_ms
-        self._tell_session = tell_session
+        self._tell = tell_session
         self._record = record
         self._running: dict[str, Note] = {}
         self._said: set[str] = set()
@@ -268,10 +276,20 @@ class Handover:
             note.watch = None
         if (store := note.changed_store) is not None:
             tabs.settle(note.token, store)
-            self._tell_session(token_hash(note.token), store.session_key or None)
+            self.tell_session(note)
         note.request = note.changed_store = None
         if note.report is not None:
             events.finished(note.report)
+
+    def tell_session(self, note: Note) -> None:
+        """Tell the session that a handler gave its tab; once for each key, since it is told as soon as it is stored."""
+        if note.changed_store is None:
+            return
+        told = (note.changed_store.session_key or None,)
+        if note.told != told:
+            note.told = told
+            session = note.work.socket.session_id if note.work is not None else None
+            self._tell(token_hash(note.token), session, *told)
 
     def _ignored(self, reason: Reason) -> None:
         counters.add(f"annotation.{reason}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import re
 import time
@@ -136,6 +137,8 @@ class Link:
         self._hello_name = ""
         self._hello_nonce = ""
         self._sidecar = ""
+        self._key = worker.keyring.current
+        self._told_sessions = 0
         self._heartbeat = 5.0
         self._last_sent = self._last_received = self._last_chunk = clock.monotonic()
         self._sent_stamp: object = None
@@ -259,7 +262,7 @@ class Link:
             raise LinkError("NAME", f"the sidecar serves {name!r}, this worker belongs to {own!r}")
         self._hello_name, self._hello_nonce, self._sidecar = name, nonce, instance
         self._step = "welcome"
-        key = self._worker.keyring.current
+        key = self._key
         mac = link_mac(key, "worker", name=name, sidecar_nonce=nonce, worker_nonce=self._nonce)
         self._send(FrameType.AUTH, {"v": VERSION, "kid": key.kid, "nonce": self._nonce, "mac": mac})
 
@@ -311,6 +314,20 @@ class Link:
             return False
         self._send(frame_type, body)
         return True
+
+    def tell_session(self, body: Mapping[str, Any]) -> None:
+        """Send SESSION, signed for this link and counted: whose a tab is must not be said by just anybody."""
+        self._told_sessions += 1
+        said = json.dumps({"n": self._told_sessions, **body}, separators=(",", ":"))
+        mac = link_mac(
+            self._key,
+            "session",
+            name=self._hello_name,
+            sidecar_nonce=self._hello_nonce,
+            worker_nonce=self._nonce,
+            said=said,
+        )
+        self.send(FrameType.SESSION, {"said": said, "mac": mac})
 
     async def confirmed(self) -> bool:
         """Wait until the sidecar has taken all that was sent until now; false once the link is over.

@@ -74,6 +74,11 @@ class LinkPool:
             self._last_must_hear = self._clock.monotonic()
             self._unheard |= self._dialing.keys() - self._open.keys()
 
+    def tell_session(self, body: Mapping[str, Any]) -> None:
+        """Tell every sidecar that has a link of a tab's new session. Called in the event loop's thread."""
+        for link in tuple(self._open.values()):
+            link.tell_session(body)
+
     async def run(self) -> None:
         """Dial until cancelled; then every link says that it leaves."""
         try:

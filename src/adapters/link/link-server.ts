@@ -56,7 +56,7 @@ export function linkServer(
         listener.workers();
       },
       changed: () => listener.workers(),
-      session: (token, cookie) => listener.session(token, cookie),
+      session: (change) => listener.session(change),
       invalidated: (what, id) => listener.invalidated(what, id),
       reported: (instance, report) => listener.reported(instance, report),
       published: (changes) => listener.published(changes),

@@ -2,9 +2,9 @@ import { randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
 import type { AuthResult, Invalidation } from '../../ports/auth.ts';
 import type { Clock, Timer } from '../../ports/clock.ts';
-import type { LinkedWorker, LinkEnd, RulesMessage, WorkerLoad } from '../../ports/links.ts';
+import type { LinkedWorker, LinkEnd, RulesMessage, SessionChange, WorkerLoad } from '../../ports/links.ts';
 import type { AttachRequest, VirtualSession, VirtualSink } from '../../ports/virtual-session.ts';
-import type { Keyring } from '../../protocol/keys.ts';
+import type { Key, Keyring } from '../../protocol/keys.ts';
 import {
   decodeObject,
   FrameError,
@@ -14,6 +14,7 @@ import {
   linkMac,
   MAX_FRAME,
   type Frame,
+  type Proof,
 } from '../../protocol/link.ts';
 import { SessionFrame } from '../../protocol/link-session.ts';
 import { ManifestError, readManifest, type Manifest } from '../../protocol/manifest.ts';
@@ -35,7 +36,7 @@ export interface LinkEvents extends WorkerPublishing {
   ready(worker: LinkedWorker): void;
   /** It sent another one, or is about to stop. */
   changed(): void;
-  session(token: string, cookie: string | null): void;
+  session(change: SessionChange): void;
   invalidated(what: Invalidation, id: string | undefined): void;
   reported(worker: string, report: ShadowReport): void;
   /** `reason` holds nothing that the worker sent. */
@@ -53,6 +54,7 @@ export type LinkErrorCode = 'VERSION' | 'AUTH' | 'NAME' | 'FRAME' | 'TIMEOUT' | 
 const HANDSHAKE_TIMEOUT = 5_000;
 /** A worker that said GOAWAY has this long to end its connection. Milliseconds. */
 const GOODBYE_TIMEOUT = 5_000;
+const SESSION_FAULT = 'a SESSION that the worker did not sign for this link';
 const NO_LOAD: WorkerLoad = { sessions: 0, inFlight: 0, lag: 0, rss: 0, links: 1 };
 
 /** The worker as core sees it: one object for the life of the link. */
@@ -90,6 +92,8 @@ export class WorkerLink {
   #worker: ReadyWorker | undefined;
   /** Either side has said goodbye. */
   #inOrder = false;
+  /** What the worker proved, and the key it proved it with: what it signs later is bound to both, and counted. */
+  #proved: { readonly key: Key; readonly proof: Proof; count: number } | undefined;
 
   constructor(socket: Socket, identity: LinkIdentity, parts: { clock: Clock }, events: LinkEvents) {
     this.#identity = identity;
@@ -153,7 +157,7 @@ export class WorkerLink {
     if (type >= SessionFrame.attach && this.#state === 'ready') return this.#sessions.frame(frame);
     if (channel !== 0) throw new FrameError('a control frame has no channel');
     const message = decodeObject(body);
-    if (this.#state !== 'auth') return this.#proved(type, message);
+    if (this.#state !== 'auth') return this.#control(type, message);
     if (type === LinkFrame.error) return this.#refusedByWorker(message);
     if (type !== LinkFrame.auth) throw new FrameError('expected AUTH');
     this.#auth(message);
@@ -181,10 +185,11 @@ export class WorkerLink {
     }
     this.#connection.limit = MAX_FRAME;
     this.#state = 'manifest';
+    this.#proved = { key, proof, count: 0 };
     this.#connection.send(LinkFrame.welcome, { mac: linkMac(key, 'sidecar', proof), heartbeat: HEARTBEAT });
   }
 
-  #proved(type: number, message: Record<string, unknown>): void {
+  #control(type: number, message: Record<string, unknown>): void {
     switch (type) {
       case LinkFrame.manifest:
         return this.#manifest(message);
@@ -228,9 +233,19 @@ export class WorkerLink {
     }
   }
 
-  #session({ t: token, cookie }: Record<string, unknown>): void {
-    if (typeof token !== 'string' || (typeof cookie !== 'string' && cookie !== null)) return;
-    this.#events.session(token, cookie);
+  /** Signed, since whose a tab is must not be anybody's word who can write into the connection. */
+  #session({ said, mac }: Record<string, unknown>): void {
+    const proved = this.#proved;
+    if (proved === undefined || typeof said !== 'string' || typeof mac !== 'string')
+      throw new FrameError(SESSION_FAULT);
+    if (!isLinkMac(proved.key, 'session', proved.proof, mac, said)) throw new FrameError(SESSION_FAULT);
+    const { n, t: token, session, cookie } = decodeObject(Buffer.from(said));
+    // One that was heard before has been played back.
+    if (typeof n !== 'number' || n <= proved.count) throw new FrameError(SESSION_FAULT);
+    proved.count = n;
+    if (typeof token !== 'string' || !isTextOrNull(session) || !isTextOrNull(cookie))
+      throw new FrameError(SESSION_FAULT);
+    this.#events.session({ token, session, cookie });
   }
 
   #report(message: Record<string, unknown>): void {
@@ -302,6 +317,10 @@ const MAX_ID = 100;
 
 function asMessageId(id: unknown): string | undefined {
   return typeof id === 'string' && id !== '' && id.length <= MAX_ID ? id : undefined;
+}
+
+function isTextOrNull(value: unknown): value is string | null {
+  return typeof value === 'string' || value === null;
 }
 
 function asFigure(value: unknown, field: string): number {

@@ -95,7 +95,7 @@ export class DirectSessionChannel implements SessionChannel, ChannelSink {
   }
 
   /** Whatever answers at the backend's address: it may run the companion, or not. */
-  readonly linked = false;
+  readonly linkedAs = undefined;
 
   get where(): string {
     return this.#placement?.where ?? '';

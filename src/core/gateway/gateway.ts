@@ -1,12 +1,12 @@
 import type { Invalidation } from '../../ports/auth.ts';
 import type { Clock } from '../../ports/clock.ts';
-import type { LinkedWorker } from '../../ports/links.ts';
+import type { LinkedWorker, SessionChange } from '../../ports/links.ts';
 import type { Logger } from '../../ports/logger.ts';
 import type { Metrics, SessionCloseReason } from '../../ports/metrics.ts';
 import type { SessionSummary } from '../../ports/operator.ts';
 import type { HttpExchange, TransportHandler, UpgradeRequest } from '../../ports/transport.ts';
 import { CloseCode } from '../../protocol/close-code.ts';
-import { tokenHash, type Key } from '../../protocol/keys.ts';
+import type { Key } from '../../protocol/keys.ts';
 import type { UserResolver } from '../auth/user-resolver.ts';
 import type { BackendPool } from '../backends/backend-pool.ts';
 import type { TrustsProxy } from '../http/forwarded.ts';
@@ -163,11 +163,9 @@ export class Gateway implements TransportHandler {
     this.#knowledge.workersChanged(workers);
   }
 
-  /** A handler in a worker logged the tab with this token hash in, or out (null). */
-  sessionChanged(token: string, cookie: string | null): void {
-    for (const session of this.#registry.values()) {
-      if (session.token !== '' && tokenHash(session.token) === token) session.setSession(cookie);
-    }
+  /** A handler in a worker logged a tab in or out. Another one that claims its token is none of it. */
+  sessionChanged({ token, session: id, cookie }: SessionChange): void {
+    for (const session of this.#registry.ofToken(token)) if (session.isKnownAs(id)) session.setSession(cookie);
   }
 
   /** Closes the transports of those whom an invalidation concerns: they come back at once and hydrate as who they are now. */

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { ClientToken, SessionId } from '../../protocol/brand.ts';
+import { tokenHash } from '../../protocol/keys.ts';
 import type { RelaySession } from '../relay/relay-session.ts';
 
 const PREFIX_BYTES = 6;
@@ -14,8 +15,11 @@ export function sidPrefix(sid: string): string | undefined {
 /** Every open session by its id. Ids begin with this process's own prefix, so that a neighbour knows whose they are. */
 export class SessionRegistry {
   readonly #sessions = new Map<SessionId, RelaySession>();
-  /** Sessions of each tab, the youngest last: more than one where tabs share a token, or while one takes over from another. */
-  readonly #ofToken = new Map<ClientToken, RelaySession[]>();
+  /**
+   * Sessions of each tab by its token's hash, the youngest last: more than one where tabs share a token, or while one takes over from
+   * another.
+   */
+  readonly #ofToken = new Map<string, RelaySession[]>();
   readonly prefix = randomBytes(PREFIX_BYTES).toString('base64url');
 
   get size(): number {
@@ -38,13 +42,13 @@ export class SessionRegistry {
 
   /** Those that had its token before it, the youngest first. */
   predecessors(session: RelaySession): readonly RelaySession[] {
-    const all = this.#ofToken.get(session.token) ?? [];
+    const all = this.ofToken(tokenHash(session.token));
     return all.slice(0, Math.max(0, all.indexOf(session))).toReversed();
   }
 
   /** Whether the youngest session of this token waits for its client. */
   isExpected(token: ClientToken): boolean {
-    return this.#ofToken.get(token)?.at(-1)?.isAway ?? false;
+    return this.ofToken(tokenHash(token)).at(-1)?.isAway ?? false;
   }
 
   /** The worker gave the session's tab another token. */
@@ -56,25 +60,32 @@ export class SessionRegistry {
 
   #addToken(session: RelaySession): void {
     if (session.token === '') return;
-    const others = this.#ofToken.get(session.token);
-    if (others === undefined) this.#ofToken.set(session.token, [session]);
+    const hash = tokenHash(session.token);
+    const others = this.#ofToken.get(hash);
+    if (others === undefined) this.#ofToken.set(hash, [session]);
     else others.push(session);
   }
 
   #removeToken(session: RelaySession): void {
-    const others = this.#ofToken.get(session.token)?.filter((other) => other !== session) ?? [];
-    if (others.length === 0) this.#ofToken.delete(session.token);
-    else this.#ofToken.set(session.token, others);
+    const hash = tokenHash(session.token);
+    const others = this.ofToken(hash).filter((other) => other !== session);
+    if (others.length === 0) this.#ofToken.delete(hash);
+    else this.#ofToken.set(hash, others);
   }
 
   find(id: string): RelaySession | undefined {
     return this.#sessions.get(id as SessionId);
   }
 
+  /** Those of the token with this hash. */
+  ofToken(hash: string): readonly RelaySession[] {
+    return this.#ofToken.get(hash) ?? [];
+  }
+
   /** By id, or by the token of its tab. */
   named(id: string): readonly RelaySession[] {
     const session = this.find(id);
-    return session === undefined ? (this.#ofToken.get(id as ClientToken) ?? []) : [session];
+    return session === undefined ? this.ofToken(tokenHash(id)) : [session];
   }
 
   values(): IterableIterator<RelaySession> {

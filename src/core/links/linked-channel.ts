@@ -71,7 +71,7 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
   readonly #parts: LinkedChannelParts;
   readonly #client: ClientInfo;
   readonly #sink: SessionChannelSink;
-  readonly #id = randomUUID();
+  readonly linkedAs = randomUUID();
   readonly #inFlight = new InFlight();
   readonly #connects: Connects;
   #search: BerthSearch;
@@ -107,7 +107,6 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
   #hasHeir = false;
   /** What the worker cannot take now stays in the session's queue; what was sent is the link's. */
   readonly bufferedBytes = 0;
-  readonly linked = true;
 
   /** `background`: handlers that ran in a session whose tab this one takes over, and whose worker is gone. */
   constructor(
@@ -426,7 +425,7 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
     const { headers, protocols } = this.#client.request;
     attachment.session = berth.worker.attach(
       {
-        session: this.#id,
+        session: this.linkedAs,
         target: this.#target,
         headers: pairsOf({ ...headers, cookie: this.#sink.cookies(berth.worker.manifest.cookie) }),
         client: this.#client.address,

@@ -133,7 +133,7 @@ export class LinkedWorkers {
 
   /** The worker that has, or last had, a session of this token, while it is linked. */
   homeOf(token: ClientToken): Manifest | undefined {
-    return this.#berths.get(this.#homes.get(token) ?? '')?.worker.manifest;
+    return this.#berths.get(this.#homes.get(token)?.instance ?? '')?.worker.manifest;
   }
 
   /** A session lies there now. */

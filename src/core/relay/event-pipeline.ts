@@ -32,7 +32,7 @@ export type PipelineContext = Pick<
 >;
 
 /** Where the packet goes. */
-export type PacketTarget = Pick<SessionChannel, 'maxPayload' | 'linked'>;
+export type PacketTarget = Pick<SessionChannel, 'maxPayload' | 'linkedAs'>;
 
 const INVALID: Prepared = { kind: 'invalid' };
 const UNKNOWN: AuthResult = { kind: 'unavailable', cause: 'no source' };
@@ -119,8 +119,8 @@ export class EventPipeline {
   }
 
   /** Whether the worker can be told to enforce the rules itself. One that no link leads to may not know of any. */
-  #canDelegate({ linked, maxPayload }: PacketTarget, packet: string): boolean {
-    return linked && this.#context.workerEnforces && packet.length + MAX_ANNOTATION <= maxPayload;
+  #canDelegate({ linkedAs, maxPayload }: PacketTarget, packet: string): boolean {
+    return linkedAs !== undefined && this.#context.workerEnforces && packet.length + MAX_ANNOTATION <= maxPayload;
   }
 
   #refuse(verdict: Exclude<Verdict, 'allow'>, event: ReflexEvent, header: PacketHeader): Prepared {

@@ -192,6 +192,14 @@ export class RelaySession implements EngineSink, CountedSession, PushSession {
     return this.#ended || this.#kept !== undefined ? 0 : this.#downstream.count();
   }
 
+  /** Whether a worker means this session: by its id on the link, or as the one that it has a connection with (null). */
+  isKnownAs(id: string | null): boolean {
+    const channel = this.#channel;
+    if (channel === undefined) return false;
+    // A worker has renamed whoever else claims the token by the time that it acknowledges the CONNECT.
+    return id === null ? channel.linkedAs === undefined && this.#connected : channel.linkedAs === id;
+  }
+
   /** A handler in the worker logged this tab in, or out (null). */
   setSession(cookie: string | null): void {
     this.#pipeline.identity.setSession(cookie);

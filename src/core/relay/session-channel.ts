@@ -40,8 +40,8 @@ export interface SessionChannel {
   readonly where: string;
   /** Largest message the worker takes, in code points of a text. */
   readonly maxPayload: number;
-  /** Whether the worker is known to run the companion, so that it enforces what it is told to. */
-  readonly linked: boolean;
+  /** What workers call the session, over whose link it comes: they run the companion. undefined: a backend that may be anything. */
+  readonly linkedAs: string | undefined;
   /** Bytes that the worker has not taken. */
   readonly bufferedBytes: number;
   /** `away`: no worker has the session now. `unknown`: this channel cannot tell whether a handler runs. */

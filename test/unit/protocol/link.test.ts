@@ -11,6 +11,7 @@ import {
   linkMac,
   MAX_FRAME,
   MAX_FRAME_BEFORE_PROOF,
+  type LinkLabel,
 } from '../../../src/protocol/link.ts';
 import { loadVectors } from '../../support/vectors.ts';
 
@@ -26,9 +27,10 @@ interface ProofVector {
   readonly secret: string;
   readonly kid: string;
   readonly name: string;
-  readonly label: 'worker' | 'sidecar';
+  readonly label: LinkLabel;
   readonly sidecarNonce: string;
   readonly workerNonce: string;
+  readonly said?: string;
   readonly mac: string;
 }
 
@@ -71,11 +73,13 @@ describe('the proof of the shared vectors', () => {
   it.each(loadVectors('link-proof.json') as ProofVector[])('$label of $name: $mac', (vector) => {
     const key = keyring(vector.secret, [], 'link').current;
     expect(key.id).toBe(vector.kid);
-    expect(linkMac(key, vector.label, vector)).toBe(vector.mac);
-    expect(isLinkMac(key, vector.label, vector, vector.mac)).toBe(true);
-    expect(isLinkMac(key, vector.label === 'worker' ? 'sidecar' : 'worker', vector, vector.mac)).toBe(false);
-    expect(isLinkMac(key, vector.label, { ...vector, name: `${vector.name}x` }, vector.mac)).toBe(false);
-    expect(isLinkMac(key, vector.label, vector, `${vector.mac}=`)).toBe(false);
+    const { said } = vector;
+    expect(linkMac(key, vector.label, vector, said)).toBe(vector.mac);
+    expect(isLinkMac(key, vector.label, vector, vector.mac, said)).toBe(true);
+    expect(isLinkMac(key, vector.label, vector, vector.mac, `${said ?? ''}x`)).toBe(false);
+    expect(isLinkMac(key, vector.label === 'worker' ? 'sidecar' : 'worker', vector, vector.mac, said)).toBe(false);
+    expect(isLinkMac(key, vector.label, { ...vector, name: `${vector.name}x` }, vector.mac, said)).toBe(false);
+    expect(isLinkMac(key, vector.label, vector, `${vector.mac}=`, said)).toBe(false);
   });
 });
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -59,14 +59,19 @@ def announce(what: Mapping[str, Any], using: str | None = None, *, is_new: bool 
 
     `is_new`: a session or user that was made just now, so that nobody can know it wrongly.
     """
+    after_commit(partial(_send, what, is_new), using)
+
+
+def after_commit(call: Callable[[], None], using: str | None) -> None:
+    """Call it after the commit; at once without a transaction, and where `using` is None."""
     if using is None:
-        _send(what, is_new)
+        call()
         return
     try:
-        transaction.on_commit(partial(_send, what, is_new), using=using)
+        transaction.on_commit(call, using=using)
     except (TransactionManagementError, SynchronousOnlyOperation):
         # Autocommit is off and Django leaves commits to the app; or an event loop's thread, which has no transaction.
-        _send(what, is_new)
+        call()
 
 
 def _send(what: Mapping[str, Any], is_new: bool) -> None:

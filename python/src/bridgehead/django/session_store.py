@@ -15,7 +15,7 @@ from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_K
 from django.db import router
 from django.utils import timezone
 
-from bridgehead import handover
+from bridgehead import companion, handover
 from bridgehead.annotation import session_hash
 from bridgehead.django import invalidation
 from bridgehead.django.threads import off_loop
@@ -148,6 +148,11 @@ def _tell(store: Any, touched: dict[str, bool]) -> None:
     using = router.db_for_write(store.model) if hasattr(store, "model") else None
     for key, is_new in touched.items():
         invalidation.announce({"session": session_hash(key)}, using, is_new=is_new)
+    running, note = companion.current(), handover.changed_note(store)
+    # The sidecar asks at once whose it is: before a user is stored in it, it would hear of nobody.
+    if running is not None and note is not None and (store.session_key is None or _seen(store)[1] is not None):
+        # Not at the handler's end alone: one that redirects and goes on would leave the edge refusing the next page.
+        invalidation.after_commit(functools.partial(running.session_stored, note), using)
 
 
 def _loading(original: Callable[[Any], Any]) -> Callable[[Any], Any]:

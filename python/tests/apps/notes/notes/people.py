@@ -1,5 +1,7 @@
 """Handlers that ask who the user is, and that log in and out."""
 
+import asyncio
+
 import reflex as rx
 from django.conf import settings
 from django.contrib.auth import aupdate_session_auth_hash
@@ -54,6 +56,17 @@ class PeopleState(AppState):
         entered = await self.login(name, "engine")
         probe.write("handler", **described(text), entered=entered)
         yield PeopleState.look(text + "-1")
+
+    @rx.event
+    async def enter_and_stay(self, label: str):
+        """`label` is "<label> <user name>". Shows the next page, and goes on until the test lets it end."""
+        text, _, name = label.partition(" ")
+        entered = await self.login(name, "engine")
+        yield rx.redirect("/members")
+        probe.write("staying", label=text, entered=entered)
+        while not probe.is_released(text):  # noqa: ASYNC110  # the test is another process
+            await asyncio.sleep(0.01)
+        probe.write("handler", **described(text), entered=entered)
 
     @rx.event
     async def leave(self, label: str):
