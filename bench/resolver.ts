@@ -71,6 +71,7 @@ function makeManifest(): Manifest {
     persistent: false,
     schema: null,
     auth: false,
+    user: undefined,
     checks: [],
   };
 }

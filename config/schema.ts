@@ -47,7 +47,8 @@ const tiers = z.strictObject({
 
 const auth = z.strictObject({
   source: key(z.enum(['companion', 'django-db', 'none']).default('companion'), {
-    description: 'Who says which user a session belongs to.',
+    description:
+      "Who says which user a session belongs to. `django-db` reads tables alone: it is for user models whose `is_active`, default manager and session hash are Django's own. A linked worker tells where that is not so, and then every user is left to the workers.",
   }),
   cookie: key(z.string().min(1).optional(), {
     description: "Name of Django's session cookie. Unset: the app's own.",

@@ -4,10 +4,13 @@ import type { Clock } from '../src/ports/clock.ts';
 import type { LinkServer } from '../src/ports/links.ts';
 import type { Logger } from '../src/ports/logger.ts';
 import type { TierRule } from '../src/ports/tiers.ts';
+import type { UserModelFacts } from '../src/protocol/manifest.ts';
 
 /** A source, and what it wants to know and do besides answering. */
 export interface ComposedSource extends AuthSource {
   invalidated?(what: Invalidation): void;
+  /** A worker tells what the app's user model is. True where answers made before say nothing any more. */
+  learned?(facts: UserModelFacts): boolean;
   close?(): Promise<void>;
 }
 
@@ -66,6 +69,7 @@ async function composeDjangoDb(config: Config, parts: SourceParts): Promise<Comp
   return {
     resolve: (cookie, signal) => source.resolve(cookie, signal),
     invalidated: (what) => source.invalidated(what),
+    learned: (facts) => source.learned(facts),
     close: async () => {
       await pool.end();
       await replica?.end();

@@ -6,7 +6,7 @@ import type { Invalidation, SharedUserCache } from '../src/ports/auth.ts';
 import type { SharedBudget } from '../src/ports/budget.ts';
 import type { InvalidationBus } from '../src/ports/invalidation-bus.ts';
 import type { Clock } from '../src/ports/clock.ts';
-import type { LinkEnd } from '../src/ports/links.ts';
+import type { LinkedWorker, LinkEnd } from '../src/ports/links.ts';
 import type { Logger } from '../src/ports/logger.ts';
 import type { Metrics } from '../src/ports/metrics.ts';
 import type { DependencyHealth } from '../src/ports/operator.ts';
@@ -24,7 +24,7 @@ export interface Users {
   invalidate(what: Invalidation, id?: string): void;
   /** A worker's link ended without a goodbye: what it invalidates does not come here. */
   workerLost(instance: string, end: LinkEnd): void;
-  workersLinked(instances: readonly string[]): void;
+  workersChanged(workers: readonly LinkedWorker[]): void;
   close(): Promise<void>;
 }
 
@@ -96,7 +96,13 @@ export async function composeUsers(
       // Workers publish to Redis as well, whether they are linked or not.
       if (shared === undefined) lost.lost(instance, end);
     },
-    workersLinked: (instances) => lost.linked(instances),
+    workersChanged(workers) {
+      lost.linked(workers.map(({ manifest }) => manifest.instance));
+      // During a rollout, what any of them does of its own counts.
+      const facts = workers.flatMap(({ manifest }) => manifest.user ?? []);
+      const strictest = facts.find(({ own }) => own.length > 0) ?? facts.at(-1);
+      if (strictest !== undefined && source?.learned?.(strictest) === true) resolver?.invalidate({ all: true });
+    },
     close: async () => {
       lost.close();
       await shared?.close();

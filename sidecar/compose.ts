@@ -120,7 +120,7 @@ export async function compose(config: Config, parts: ComposeParts): Promise<Runn
       workers: () => {
         gateway.workersChanged(links.workers);
         workers.update(links.workers);
-        users.workersLinked(links.workers.map(({ manifest }) => manifest.instance));
+        users.workersChanged(links.workers);
       },
       session: (change) => gateway.sessionChanged(change),
       invalidated: (what, id) => users.invalidate(what, id),

@@ -45,8 +45,18 @@ export interface Manifest {
   readonly schema: string | null;
   /** Whether the worker can be asked who a session belongs to. */
   readonly auth: boolean;
+  /** undefined: the worker does not tell. */
+  readonly user: UserModelFacts | undefined;
   /** What the app's settings lack. */
   readonly checks: readonly ManifestCheck[];
+}
+
+/** What a worker knows of its user model. */
+export interface UserModelFacts {
+  /** The label, `auth.user`. */
+  readonly model: string;
+  /** What the model does of its own, and its table does not show: `is_active`, `manager.get_queryset`. */
+  readonly own: readonly string[];
 }
 
 /** Something that the app's settings lack, as `manage.py check` says it. */
@@ -63,6 +73,7 @@ export class ManifestError extends Error {
 const MAX_STATES = 20_000;
 const MAX_HANDLERS = 2_000;
 const MAX_CHECKS = 100;
+const MAX_OWN = 100;
 const MAX_TEXT = 1_024;
 /** What Reflex announces by itself. */
 const DEFAULT_MAX_PAYLOAD = 1_000_000;
@@ -128,6 +139,12 @@ function asChecks(value: unknown): ManifestCheck[] {
   });
 }
 
+function asUser(value: unknown): UserModelFacts | undefined {
+  if (value === undefined) return undefined;
+  const { model, own } = asObject(value, 'user');
+  return { model: asText(model, 'user.model'), own: asTexts(own, 'user.own', MAX_OWN) };
+}
+
 /** Throws ManifestError, which names the field, never its value. */
 export function readManifest(value: unknown): Manifest {
   const raw = asObject(value, 'manifest');
@@ -157,6 +174,7 @@ export function readManifest(value: unknown): Manifest {
     persistent: raw['persistent'] === true,
     schema: orNull(raw['schema'], 'schema'),
     auth: raw['auth'] === true,
+    user: asUser(raw['user'] ?? undefined),
     checks: asChecks(raw['checks'] ?? []),
   };
 }

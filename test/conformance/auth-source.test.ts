@@ -365,6 +365,22 @@ describe('the auth source django-db', () => {
     }
   }, 60_000);
 
+  it('answers nobody while a worker says that the table does not tell all, and says so once', async () => {
+    const { project, cookie } = await loggedIn();
+    const lines: string[] = [];
+    const logger: Logger = { ...silentLogger, warn: (_, message) => void lines.push(message) };
+    const source = dbSource(pool(project.settings.databaseUrl), project.settings, { logger });
+    expect(source.learned({ model: 'auth.user', own: [] })).toBe(false);
+    expect((await ask(source, cookie)).kind).toBe('user');
+    const facts = { model: 'auth.user', own: ['is_active'] };
+    expect([source.learned(facts), source.learned(facts)]).toEqual([true, false]);
+    expect(await ask(source, cookie)).toEqual({ kind: 'unavailable', cause: 'user_model' });
+    expect(lines).toHaveLength(1);
+    expect(lines[0]).toContain('auth.user has its own is_active');
+    expect(source.learned({ model: 'auth.user', own: [] })).toBe(true);
+    expect((await ask(source, cookie)).kind).toBe('user');
+  }, 60_000);
+
   it('asks the primary where the replica is away', async () => {
     const { project, cookie } = await loggedIn();
     const replica = pool(project.settings.databaseUrl.replace(/:\d+\//, ':1/'));

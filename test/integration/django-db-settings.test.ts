@@ -5,6 +5,8 @@ import { systemClock } from '../../src/ports/clock.ts';
 import { silentLogger } from '../../src/ports/logger.ts';
 import { pythonEnv } from '../../tools/python-env.ts';
 import { startPostgres, type Postgres } from '../../tools/services/index.ts';
+import { event, LiveStand } from '../support/live-stand.ts';
+import { eventually } from '../support/eventually.ts';
 import { DjangoProject } from '../support/django-project.ts';
 
 const BACKEND = 'django.contrib.auth.backends.RemoteUserBackend';
@@ -56,5 +58,36 @@ describe('the source django-db by its configuration', () => {
     const answer = await source?.resolve(cookie, AbortSignal.timeout(5_000));
     await source?.close?.();
     expect(answer?.kind).toBe(expected);
+  });
+
+  it.each([
+    ['is plain', { model: 'auth.user', own: [] }, true],
+    ['tells nothing', undefined, true],
+    ['hides users', { model: 'auth.user', own: ['manager.get_queryset', 'is_active'] }, false],
+    ['is another one', { model: 'shop.person', own: [] }, false],
+  ])("leaves users to the workers unless the app's model %s: %o", async (_, user, isKnown) => {
+    const stand = new LiveStand();
+    try {
+      const sidecar = await stand.sidecar({
+        auth: {
+          source: 'django-db',
+          django: { secretKey: KEY, backends: [BACKEND], sessionTable: 'own_session' },
+        },
+        database: { url: postgres.url },
+      });
+      const plain = await stand.worker(sidecar, 'plain', { user: { model: 'auth.user', own: [] } });
+      const worker = await stand.worker(sidecar, 'one', { user });
+      const tab = await stand.tab(sidecar, [plain, worker], { cookie: `sessionid=${cookie}` });
+      tab.client.send(event(7, { name: 'root.order.place' }));
+      await eventually(() => tab.there.texts.some((text) => text.includes('"n":7'))).toBe(true);
+      const { authLookups } = sidecar.metrics;
+      expect([authLookups.count('source'), authLookups.count('unavailable')]).toEqual(isKnown ? [1, 0] : [0, 1]);
+      const said = sidecar.log().split('leaves all users to the workers').length - 1;
+      expect(said).toBe(isKnown ? 0 : 1);
+      if (user?.model === 'shop.person') expect(sidecar.log()).toContain('set auth.django.userModel to');
+      if (user?.own.includes('is_active')) expect(sidecar.log()).toContain('set auth.source to');
+    } finally {
+      await stand.end();
+    }
   });
 });

@@ -32,6 +32,7 @@ class AppFacts:
     answers_auth: bool = False
     checks: tuple[Mapping[str, str], ...] = ()
     port: int | None = None
+    user: Mapping[str, Any] | None = None
 
     @classmethod
     def read(cls) -> AppFacts:
@@ -56,6 +57,7 @@ class AppFacts:
             cors_origins=origins,
             uses_django=True,
             answers_auth=has_sessions(),
+            user=_user_facts() if has_sessions() else None,
             checks=_checks(),
             port=config.backend_port,
         )
@@ -76,6 +78,12 @@ def has_sessions() -> bool:
     from django.apps import apps
 
     return all(apps.is_installed(app) for app in ("django.contrib.auth", "django.contrib.sessions"))
+
+
+def _user_facts() -> Mapping[str, Any]:
+    from bridgehead.django import user_model
+
+    return user_model.facts()
 
 
 def _checks() -> tuple[Mapping[str, str], ...]:
@@ -164,6 +172,7 @@ def build(
         "persistent": sessions.persistent,
         "auth": facts.answers_auth,
         "checks": list(facts.checks),
+        "user": facts.user,
     }
 
 

@@ -4,6 +4,7 @@ import { userKey, type AuthAnswer, type AuthResult, type AuthSource, type Invali
 import type { Clock } from '../../ports/clock.ts';
 import type { Logger } from '../../ports/logger.ts';
 import { sessionHash } from '../../protocol/keys.ts';
+import type { UserModelFacts } from '../../protocol/manifest.ts';
 import { Breaker } from '../shared/breaker.ts';
 import { fitsPassword, readSessionData } from './django-signing.ts';
 import { RecentlyInvalidated } from './recently-invalidated.ts';
@@ -35,6 +36,8 @@ export interface DjangoDbOptions {
 }
 
 export interface DjangoDbSource extends AuthSource {
+  /** A worker tells what the user model is. True where this changes whether anybody is answered for. */
+  learned(facts: UserModelFacts): boolean;
   /** For 30 s the primary is asked about them, not the replica; from the start for 30 s about everybody. */
   invalidated(what: Invalidation): void;
 }
@@ -55,13 +58,15 @@ type Row = Readonly<Record<string, unknown>>;
 
 /**
  * Reads Django's sessions and users from PostgreSQL, without Python: the session engine `db` (or `cached_db`) with the JSON
- * serializer, and a user model whose password and auth hash are Django's own. What it does not know is `unavailable`.
+ * serializer, and a user model whose password, auth hash, is_active and default manager are Django's own: a table does not show what
+ * else a model may do. What it does not know, or a worker told it that it cannot, is `unavailable`.
  */
 export function djangoDbSource(options: DjangoDbOptions): DjangoDbSource {
   const reader = new DjangoReader(options);
   const breaker = new Breaker({ timeout: TIMEOUT, pause: PAUSE, clock: options.clock });
   return {
     invalidated: (what) => reader.recent.add(what),
+    learned: (facts) => reader.learned(facts),
     async resolve(cookie, signal) {
       const aborted = new Promise<AuthResult>((resolve) => {
         const late = (): void => resolve({ kind: 'unavailable', cause: 'timeout' });
@@ -86,6 +91,8 @@ class DjangoReader {
   readonly #said = new Set<string>();
   #table: UserTable | undefined;
   #hasGroups = true;
+  /** Why the table does not tell what Django would, with the remedy. */
+  #unfit: string | undefined;
 
   constructor(options: DjangoDbOptions) {
     const { settings, clock } = options;
@@ -100,8 +107,20 @@ class DjangoReader {
       WHERE session_key = $1 AND expire_date > $2`;
   }
 
+  learned({ model, own }: UserModelFacts): boolean {
+    const before = this.#unfit;
+    if (model !== this.#model)
+      this.#unfit = `the app's user model is ${model}, not ${this.#model}: set auth.django.userModel to "${model}"`;
+    else if (own.length > 0)
+      this.#unfit = `${model} has its own ${own.join(', ')}, which no table shows: set auth.source to "companion"`;
+    else this.#unfit = undefined;
+    if (this.#unfit !== undefined) this.#say(`source django-db leaves all users to the workers: ${this.#unfit}`);
+    return before !== this.#unfit;
+  }
+
   /** Rejects where the database does. */
   async resolve(cookie: string): Promise<AuthResult> {
+    if (this.#unfit !== undefined) return { kind: 'unavailable', cause: 'user_model' };
     const at = this.#options.clock.now();
     const anonymous: AuthAnswer = { kind: 'anonymous', at };
     // Django asks for no shorter key, and PostgreSQL's text cannot hold a NUL.

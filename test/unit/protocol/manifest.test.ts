@@ -12,6 +12,27 @@ describe('the port of a worker', () => {
   });
 });
 
+describe('what a manifest says of the user model', () => {
+  it.each([undefined, null])('is nothing: %s', (user) => {
+    expect(readManifest({ ...SESSIONS_MANIFEST, user }).user).toBeUndefined();
+  });
+
+  it('is its label and what it does of its own', () => {
+    const user = { model: 'shop.person', own: ['is_active'] };
+    expect(readManifest({ ...SESSIONS_MANIFEST, user }).user).toEqual(user);
+  });
+
+  it.each([
+    ['user: expected an object', 'auth.user'],
+    ['user.model: expected a string', { own: [] }],
+    ['user.own: expected a list', { model: 'auth.user' }],
+    ['user.own: expected a list', { model: 'auth.user', own: Array.from({ length: 101 }, () => 'x') }],
+    ['user.own[0]: expected a string', { model: 'auth.user', own: [1] }],
+  ])('is refused with %s', (message, user) => {
+    expect(() => readManifest({ ...SESSIONS_MANIFEST, user })).toThrow(message);
+  });
+});
+
 describe('the largest text of a worker', () => {
   it('is its own, and never longer than a link can carry', () => {
     expect(readManifest({ ...SESSIONS_MANIFEST, maxPayload: 2_000_000 }).maxPayload).toBe(2_000_000);
