@@ -89,7 +89,7 @@ const auth = z.strictObject({
     .prefault({}),
   revoked: key(z.enum(['keep', 'reconnect']).default('keep'), {
     description:
-      'What becomes of open tabs when their user or session is invalidated: `reconnect` closes their transport, so that they hydrate anew at once.',
+      'What becomes of open tabs whose user lost access: logged out, gone, or with fewer rights or groups than before. `reconnect` closes their transport, so that they hydrate anew at once; `keep` leaves the page as it is. What they do is held to the rules either way.',
   }),
   cache: z
     .strictObject({

@@ -59,8 +59,20 @@ def ada(sidecar: SidecarThread, backend: Backend) -> KnownUser:
     return KnownUser(result["user"])
 
 
-def test_the_worker_says_that_it_answers(sidecar: SidecarThread, backend: Backend) -> None:
-    assert sidecar.wait_for_manifest()["auth"] is True
+def test_the_worker_says_that_it_answers_and_what_its_user_model_is(sidecar: SidecarThread, backend: Backend) -> None:
+    manifest = sidecar.wait_for_manifest()
+    assert (manifest["auth"], manifest["user"]) == (True, {"model": "auth.user", "own": []})
+
+
+def test_an_answer_tells_which_permissions_were_looked_for(sidecar: SidecarThread, backend: Backend) -> None:
+    sidecar.set_rules(permissions=["notes.view_note"])
+    try:
+        result = ask(sidecar, backend.session)["result"]
+        assert (result["asked"], result["permissions"]) == (["notes.view_note"], [])
+        assert ask(sidecar, "no-such-session")["result"] == {"kind": "anonymous"}
+    finally:
+        sidecar.set_rules()
+    assert ask(sidecar, backend.session)["result"]["asked"] == []
 
 
 def test_a_query_finds_the_user(sidecar: SidecarThread, ada: KnownUser, backend: Backend) -> None:

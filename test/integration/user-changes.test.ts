@@ -175,3 +175,43 @@ describe('a reload with a rule that names another permission', () => {
     expect([u?.id, [r].flat()]).toEqual(['ann', [{ permission: 'shop.view' }]]);
   });
 });
+
+describe.each(['keep', 'reconnect'] as const)('a user who loses access, with auth.revoked %s', (revoked) => {
+  it('keeps the tabs of everybody else, and its own where the option says so', async () => {
+    const config: ConfigInput = { auth: { source: 'companion', revoked }, sessionRetention: 0 };
+    const sidecar = await stand.sidecar(config);
+    const gone = new Set<string>();
+    const staff = new Set(['cara']);
+    const answering: Answering = (cookie) => {
+      const name = cookie.split('.')[0] ?? '';
+      const user = { m: 'auth.user', id: name, b: 'b', h: 'h', f: { is_active: true, is_staff: staff.has(name) } };
+      return gone.has(name) ? { kind: 'anonymous' } : { kind: 'user', user, permissions: [] };
+    };
+    const worker = await linked(sidecar, 'one', answering);
+    const tabs = {
+      ann: await stand.tab(sidecar, [worker], { cookie: 'sessionid=ann.1' }),
+      ben: await stand.tab(sidecar, [worker], { cookie: 'sessionid=ben.1' }),
+      cara: await stand.tab(sidecar, [worker], { cookie: 'sessionid=cara.1' }),
+    };
+    for (const tab of Object.values(tabs)) await act(tab);
+    const closed = (): string[] => Object.entries(tabs).flatMap(([name, tab]) => (tab.client.closed ? [name] : []));
+    // Saved, and nothing of it changes what they may.
+    for (const name of ['ann', 'ben', 'cara']) {
+      worker.client.send(LinkFrame.invalidate, { id: `saved ${name}`, user: `auth.user:${name}` });
+    }
+    for (const tab of Object.values(tabs)) await act(tab);
+    gone.add('ann');
+    worker.client.send(LinkFrame.invalidate, { id: 'ann is gone', user: 'auth.user:ann' });
+    staff.delete('cara');
+    worker.client.send(LinkFrame.invalidate, { id: 'everybody', all: true });
+    if (revoked === 'reconnect') {
+      await eventually(closed).toEqual(['ann', 'cara']);
+      expect(sidecar.running.operator.stats().sessions).toBe(1);
+      await act(tabs.ben);
+    } else {
+      for (const tab of Object.values(tabs)) await act(tab);
+      expect((await act(tabs.ann)).u).toBeNull();
+      expect(closed()).toEqual([]);
+    }
+  });
+});

@@ -105,10 +105,15 @@ class Companion:
     async def _answer(self, query: Mapping[str, Any]) -> Mapping[str, Any]:
         """The AUTH_REPLY to an AUTH_QUERY."""
         cookie = query.get("cookie")
+        permissions = self._permissions
         reply = await self._auth_source.answer(
-            cookie if isinstance(cookie, str) else "", self._permissions, read_primary=query.get("primary") is True
+            cookie if isinstance(cookie, str) else "", permissions, read_primary=query.get("primary") is True
         )
-        return {"id": query.get("id"), **reply}
+        result = reply["result"]
+        if result["kind"] == "user":
+            # Whoever asks may have sent its rules before another sidecar did.
+            result = {**result, "asked": list(permissions)}
+        return {"id": query.get("id"), **reply, "result": result}
 
     def _tell_session(self, token_hash: str, session: str | None, cookie: str | None) -> None:
         counters.add("session.changed")

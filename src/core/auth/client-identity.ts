@@ -1,7 +1,8 @@
-import { userKey, type AuthAnswer, type AuthResult, type Invalidation } from '../../ports/auth.ts';
+import type { AuthAnswer, AuthResult, Invalidation } from '../../ports/auth.ts';
 import type { Clock } from '../../ports/clock.ts';
 import { sessionHash } from '../../protocol/keys.ts';
 import { cookieValue, withCookie } from '../http/cookies.ts';
+import { rightsOf, type Rights } from './rights.ts';
 import type { Found, UserResolver } from './user-resolver.ts';
 
 /** How long an answer that no cache keeps may be used for the event that asked for it. Milliseconds. */
@@ -12,7 +13,7 @@ export class ClientIdentity {
   readonly #header: string | undefined;
   #override: { readonly cookie: string | undefined } | undefined;
   #current: { readonly name: string; readonly cookie: string | undefined; readonly hash: string } | undefined;
-  #lastUser: string | undefined;
+  #rights: Rights | undefined;
   #fresh: { readonly hash: string; readonly found: Found; readonly until: number } | undefined;
 
   /** `header`: the Cookie header of the handshake. */
@@ -28,7 +29,7 @@ export class ClientIdentity {
   /** A handler logged this tab in, or out (null): from the next event on that is who it is. */
   setSession(cookie: string | null): void {
     this.#override = { cookie: cookie ?? undefined };
-    this.#lastUser = undefined;
+    this.#rights = undefined;
     this.#current = undefined;
     this.#fresh = undefined;
   }
@@ -41,7 +42,12 @@ export class ClientIdentity {
 
   /** The user it was last known to be, as `userKey` writes it. */
   get user(): string | undefined {
-    return this.#lastUser;
+    return this.#rights?.user;
+  }
+
+  /** What that user had. */
+  get rights(): Rights | undefined {
+    return this.#rights;
   }
 
   /** Whether an invalidation is about this session, or the user it was last known to be. */
@@ -49,7 +55,7 @@ export class ClientIdentity {
     const { hash } = this.#read(cookieName);
     if (hash === '') return false;
     if ('all' in what) return true;
-    return 'session' in what ? what.session === hash : what.user === this.#lastUser;
+    return 'session' in what ? what.session === hash : what.user === this.user;
   }
 
   /** The answer if it is at hand, else undefined: then `find` gets it. */
@@ -83,7 +89,7 @@ export class ClientIdentity {
   }
 
   #remember<T extends AuthResult | undefined>(result: T): T {
-    if (result?.kind === 'user') this.#lastUser = userKey(result.user);
+    if (result?.kind === 'user') this.#rights = rightsOf(result);
     return result;
   }
 

@@ -77,6 +77,11 @@ export class UserResolver {
     }
   }
 
+  /** Those that answers must tell of. */
+  get permissions(): readonly string[] {
+    return this.#permissions();
+  }
+
   /** The answer in memory, if it still holds. No I/O: for the path of an event. */
   peek(session: string): AuthAnswer | undefined {
     const entry = this.#entries?.get(session);

@@ -26,6 +26,7 @@ import type { PushSessions } from '../live/pushes.ts';
 import { fullNameOf } from '../live/handler-names.ts';
 import { HttpProxy } from './http-proxy.ts';
 import { ALONE, PeerRequests, type PeerParts, type Peers } from './peers.ts';
+import { Revocation, type Revocable } from './revocation.ts';
 import { SessionRegistry } from './session-registry.ts';
 import { Uploads } from './uploads.ts';
 import { WorkerKnowledge, type KnowledgeOptions } from './worker-knowledge.ts';
@@ -100,6 +101,7 @@ export class Gateway implements TransportHandler {
   readonly #peers: Peers;
   readonly #proxy: HttpProxy;
   readonly #context: RelayContext;
+  readonly #revocation: Revocation;
   #settings: GatewaySettings;
   #draining = false;
 
@@ -112,6 +114,8 @@ export class Gateway implements TransportHandler {
     this.#budget = new QueueBudget(settings.limits.totalQueueBytes);
     this.#proxy = new HttpProxy(parts);
     this.#context = this.#relayContext();
+    const sessions = (): Iterable<Revocable> => this.#registry.values();
+    this.#revocation = new Revocation({ sessions, users: () => this.#knowledge.users, clock: parts.clock });
     const admission = new Admission(() => this.#admissionState(), parts);
     const context = this.#context;
     const forward = (exchange: HttpExchange): void => void this.#forward(exchange);
@@ -168,13 +172,9 @@ export class Gateway implements TransportHandler {
     for (const session of this.#registry.ofToken(token)) if (session.isKnownAs(id)) session.setSession(cookie);
   }
 
-  /** Closes the transports of those whom an invalidation concerns: they come back at once and hydrate as who they are now. */
+  /** Lets those come back who lost access by what was invalidated. */
   revoke(what: Invalidation): void {
-    const cookie = this.#knowledge.users?.cookie;
-    if (cookie === undefined) return;
-    for (const session of this.#registry.values()) {
-      if (session.concerns(what, cookie)) session.close('revoked', CloseCode.serviceRestart);
-    }
+    this.#revocation.invalidated(what);
   }
 
   request(exchange: HttpExchange): void {

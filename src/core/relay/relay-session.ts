@@ -8,6 +8,7 @@ import type { ClientToken } from '../../protocol/brand.ts';
 import { CloseCode } from '../../protocol/close-code.ts';
 import { toastUpdate } from '../../protocol/reflex-update.ts';
 import { ClientIdentity } from '../auth/client-identity.ts';
+import type { Rights } from '../auth/rights.ts';
 import type { EngineSession, EngineSink } from '../engine/engine-session.ts';
 import type { PushSession } from '../live/pushes.ts';
 import { farewell, type CountedSession } from '../limits/user-sessions.ts';
@@ -156,6 +157,10 @@ export class RelaySession implements EngineSink, CountedSession, PushSession {
 
   get user(): string | undefined {
     return this.#pipeline.identity.user;
+  }
+
+  get rights(): Rights | undefined {
+    return this.#pipeline.identity.rights;
   }
 
   known(): AuthResult | undefined {
