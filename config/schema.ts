@@ -72,7 +72,8 @@ const auth = z.strictObject({
           .regex(/^\w+\.\w+$/, { error: 'must be app_label.model' })
           .default('auth.user'),
         {
-          description: 'The user model, in lower case, for source django-db.',
+          description:
+            'The user model, for source django-db, and for who a primary key alone is at `POST /api/auth/invalidate` where no worker tells.',
         },
       ),
       userTable: key(z.string().min(1).optional(), {

@@ -17,6 +17,8 @@ import type { ComposedSource } from './compose-source.ts';
 export interface Users {
   /** undefined where nobody could tell: no source, or no secret to sign answers with. */
   readonly resolver: UserResolver | undefined;
+  /** The user model's label: as a worker tells it, else as the configuration says. */
+  readonly model: string;
   /** What Redis shares of the rates; undefined: each sidecar counts for itself. */
   readonly budget: SharedBudget | undefined;
   health(): DependencyHealth[];
@@ -82,9 +84,13 @@ export async function composeUsers(
     if (lost.any) logger.warn({}, 'a worker is cut off and may invalidate users unheard: they are kept shortly');
     look();
   });
+  let model = config.auth.django.userModel.toLowerCase();
   await bus.start({ invalidated: apply, blind: look }, BUS_TIMEOUT);
   return {
     resolver,
+    get model() {
+      return model;
+    },
     budget: shared?.budget,
     health: () => (shared === undefined ? [] : [busHealth(shared.bus)]),
     invalidate(what, id) {
@@ -101,7 +107,9 @@ export async function composeUsers(
       // During a rollout, what any of them does of its own counts.
       const facts = workers.flatMap(({ manifest }) => manifest.user ?? []);
       const strictest = facts.find(({ own }) => own.length > 0) ?? facts.at(-1);
-      if (strictest !== undefined && source?.learned?.(strictest) === true) resolver?.invalidate({ all: true });
+      if (strictest === undefined) return;
+      ({ model } = strictest);
+      if (source?.learned?.(strictest) === true) resolver?.invalidate({ all: true });
     },
     close: async () => {
       lost.close();

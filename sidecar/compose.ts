@@ -184,6 +184,7 @@ export async function compose(config: Config, parts: ComposeParts): Promise<Runn
       sessions: (limit) => gateway.summaries(limit),
       closeSession: (id, reason) => gateway.closeSession(id, reason),
       drain: parts.onDrainRequested,
+      userModel: () => users.model,
       invalidate: (what) => {
         users.invalidate(what);
         return users.resolver !== undefined;

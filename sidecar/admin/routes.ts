@@ -1,7 +1,9 @@
 import type { IncomingMessage } from 'node:http';
 import type { PrometheusMetrics } from '../../src/adapters/metrics/index.ts';
+import { userKey } from '../../src/ports/auth.ts';
 import type { Invalidation, Operator } from '../../src/ports/index.ts';
 import { sessionHash } from '../../src/protocol/keys.ts';
+import { splitUserName } from '../../src/protocol/user-name.ts';
 import type { Access, AccessGuard } from './access.ts';
 import { readJson } from './body.ts';
 import { AdminError, json, type Reply, text } from './reply.ts';
@@ -72,7 +74,8 @@ export function adminRoutes({ operator, metrics, guard }: RouteParts): Route[] {
       path: '/api/auth/invalidate',
       access: 'write',
       handle: async ({ request }) => {
-        if (operator.invalidate(readTarget(await readJson(request)))) return json(202, { invalidated: true });
+        if (operator.invalidate(readTarget(await readJson(request), operator.userModel())))
+          return json(202, { invalidated: true });
         throw new AdminError(
           409,
           'no_users',
@@ -92,20 +95,22 @@ export function adminRoutes({ operator, metrics, guard }: RouteParts): Route[] {
   ];
 }
 
-/** `{"user":"auth.user:42"}`, `{"user":42}` for Django's own user model, `{"session":"<cookie value>"}` or `{"all":true}`. */
-function readTarget(body: Readonly<Record<string, unknown>>): Invalidation {
+/** `{"user":"auth.user:42"}`, `{"user":42}` of the app's own user model, `{"session":"<cookie value>"}` or `{"all":true}`. */
+function readTarget(body: Readonly<Record<string, unknown>>, userModel: string): Invalidation {
   const { user, session, all } = body;
   const given = [user, session, all].filter((value) => value !== undefined);
   if (given.length === 1) {
     if (all === true) return { all: true };
     if (typeof session === 'string' && session !== '') return { session: sessionHash(session) };
-    if (typeof user === 'string' && user !== '') return { user: user.includes(':') ? user : `auth.user:${user}` };
-    if (Number.isSafeInteger(user)) return { user: `auth.user:${String(user)}` };
+    if (typeof user === 'string' || Number.isSafeInteger(user)) {
+      const { model = userModel, id } = splitUserName(String(user));
+      if (id !== '') return { user: userKey({ m: model, id }) };
+    }
   }
   throw new AdminError(
     400,
     'bad_target',
-    'Say one of user ("auth.user:42" or 42), session (a cookie value) or all (true).',
+    'Say one of user ("auth.user:42", "42" or 42), session (a cookie value) or all (true).',
   );
 }
 

@@ -70,6 +70,8 @@ export interface Operator {
   sessions(limit: number): readonly SessionSummary[];
   /** False where no session has this id. */
   closeSession(id: string, reason: SessionCloseReason): boolean;
+  /** The label of the app's user model: whose primary key one alone is. */
+  userModel(): string;
   /** Forgets a user or a session everywhere; false where users are not resolved at all. */
   invalidate(what: Invalidation): boolean;
   /** Begins the drain and the end of the process; resolves at once. */

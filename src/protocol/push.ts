@@ -1,5 +1,6 @@
 /** A push: a handler, or something for the browser alone, in the sessions of somebody (docs/PROTOCOL.md, "Pushes"). */
 import { isOwnPath } from './reflex-update.ts';
+import { splitUserName } from './user-name.ts';
 
 /** Whose sessions. */
 export type PushTarget =
@@ -51,7 +52,6 @@ const MAX_NAME = 255;
 /** Characters of an event's payload as JSON. */
 const MAX_PAYLOAD = 16_384;
 const ID = /^[!-~]{1,64}$/;
-const MODEL = /^[\p{L}_][\p{L}\p{N}_]*\.[\p{L}_][\p{L}\p{N}_]*$/u;
 const HANDLER = /^[\p{L}\p{N}_]+(\.[\p{L}\p{N}_]+){2,20}$/u;
 
 type Fields = Readonly<Record<string, unknown>>;
@@ -108,11 +108,8 @@ function readTarget(value: unknown): PushTarget {
 
 function readUser(given: unknown): PushTarget {
   const key = Number.isSafeInteger(given) ? String(given) : text(given, 'to.user', 2 * MAX_NAME);
-  const colon = key.indexOf(':');
-  const model = key.slice(0, Math.max(0, colon));
-  if (!MODEL.test(model)) return { kind: 'user', id: key };
-  const id = key.slice(colon + 1);
-  if (id !== '') return { kind: 'user', id, model: model.toLowerCase() };
+  const { model, id } = splitUserName(key);
+  if (id !== '') return { kind: 'user', id, ...(model !== undefined && { model }) };
   throw new PushError('to.user', 'has no primary key', 'Write 42, "42" or "auth.user:42".');
 }
 

@@ -132,6 +132,18 @@ describe('an invalidation', () => {
     expect(asked(sidecar)).toBe(before);
   });
 
+  it('are of the model that a worker tells, else of the configured one', async () => {
+    const sidecar = await stand.sidecar({ auth: { source: 'companion', django: { userModel: 'shop.Member' } } });
+    const { operator } = sidecar.running;
+    expect(operator.userModel()).toBe('shop.member');
+    const worker = await linked(sidecar, 'one', byName, { user: { model: 'people.person', own: [] } });
+    await eventually(() => operator.userModel()).toBe('people.person');
+    worker.client.end();
+    await eventually(() => operator.stats().links).toEqual([]);
+    await linked(sidecar, 'two');
+    expect(operator.userModel()).toBe('people.person');
+  });
+
   it("reads the configured cookie before the app's own", async () => {
     const sidecar = await stand.sidecar({ auth: { source: 'companion', cookie: 'edge_session' } });
     const worker = await linked(sidecar, 'one', byName, { cookie: 'shop_session' });

@@ -9,6 +9,7 @@ import {
   type SessionSummary,
   silentLogger,
 } from '../../../src/ports/index.ts';
+import { sessionHash } from '../../../src/protocol/keys.ts';
 
 const KEY = 'correct horse battery staple'.replaceAll(' ', '-');
 
@@ -68,9 +69,13 @@ class Sessions implements Operator {
     return this.open.delete(id);
   }
   readonly invalidated: Invalidation[] = [];
+  hasUsers = true;
   invalidate(what: Invalidation): boolean {
     this.invalidated.push(what);
-    return true;
+    return this.hasUsers;
+  }
+  userModel(): string {
+    return 'people.person';
   }
   drain(): void {
     this.drains++;
@@ -92,7 +97,7 @@ async function start(options: Partial<AdminOptions> = {}) {
   );
   onTestFinished(() => admin.close());
   const port = Number(new URL(admin.url).port);
-  const ask = (line: string, headers: Readonly<Record<string, string>> = {}): Promise<Answer> =>
+  const ask = (line: string, headers: Readonly<Record<string, string>> = {}, sent = ''): Promise<Answer> =>
     new Promise((resolve, reject) => {
       const [method = '', path = ''] = line.split(' ');
       const request = httpRequest({ host: '127.0.0.1', port, method, path, headers }, (response) => {
@@ -107,7 +112,7 @@ async function start(options: Partial<AdminOptions> = {}) {
           resolve({ status: response.statusCode ?? 0, headers: response.headers, body, json });
         });
       });
-      request.once('error', reject).end();
+      request.once('error', reject).end(sent);
     });
   return { operator, ask };
 }
@@ -174,6 +179,55 @@ describe('the admin listener on loopback', () => {
     });
     expect(await ask('POST /api/sessions/c%2Fd/close', withKey)).toMatchObject({ status: 200 });
     expect([...operator.open.keys()]).toEqual(['b']);
+  });
+
+  it.each([
+    [{ user: 42 }, { user: 'people.person:42' }],
+    [{ user: '42' }, { user: 'people.person:42' }],
+    [{ user: 'ä:b@example.test' }, { user: 'people.person:ä:b@example.test' }],
+    [{ user: 'Auth.User:42' }, { user: 'auth.user:42' }],
+    [{ user: 'auth.user:a:b' }, { user: 'auth.user:a:b' }],
+    [{ session: 'a-cookie' }, { session: sessionHash('a-cookie') }],
+    [{ all: true }, { all: true }],
+  ])('forgets whom %o names', async (body, what) => {
+    const { operator, ask } = await start();
+    expect(await ask('POST /api/auth/invalidate', withKey, JSON.stringify(body))).toMatchObject({
+      status: 202,
+      json: { invalidated: true },
+    });
+    expect(operator.invalidated).toEqual([what]);
+  });
+
+  it.each([
+    ['', 400, 'bad_json'],
+    ['{', 400, 'bad_json'],
+    ['[{"user":42}]', 400, 'bad_json'],
+    ['null', 400, 'bad_json'],
+    ['{}', 400, 'bad_target'],
+    ['{"user":null}', 400, 'bad_target'],
+    ['{"user":""}', 400, 'bad_target'],
+    ['{"user":"auth.user:"}', 400, 'bad_target'],
+    ['{"user":1.5}', 400, 'bad_target'],
+    ['{"user":9007199254740993}', 400, 'bad_target'],
+    ['{"user":{"id":42}}', 400, 'bad_target'],
+    ['{"session":""}', 400, 'bad_target'],
+    ['{"session":7}', 400, 'bad_target'],
+    ['{"all":false}', 400, 'bad_target'],
+    ['{"all":"true"}', 400, 'bad_target'],
+    ['{"user":42,"all":true}', 400, 'bad_target'],
+    [`{"user":"${'x'.repeat(70_000)}"}`, 413, 'too_large'],
+  ])('forgets nobody for a body that is no target, case %#', async (body, status, code) => {
+    const { operator, ask } = await start();
+    expect(await ask('POST /api/auth/invalidate', withKey, body)).toMatchObject({ status, json: { error: { code } } });
+    expect(operator.invalidated).toEqual([]);
+  });
+
+  it('says where users are not resolved at all', async () => {
+    const { operator, ask } = await start();
+    operator.hasUsers = false;
+    const answer = await ask('POST /api/auth/invalidate', withKey, '{"user":42}');
+    expect(answer).toMatchObject({ status: 409, json: { error: { code: 'no_users' } } });
+    expect(await ask('POST /api/auth/invalidate', {}, '{"user":42}')).toMatchObject({ status: 401 });
   });
 
   it('refuses writing with the remedy where no key is configured', async () => {
