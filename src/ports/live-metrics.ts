@@ -1,5 +1,9 @@
-/** What becomes of a push at one session: `sent` to its browser, or `queued` for its worker; `refused`: not allowed here. */
-export type PushDelivery = 'sent' | 'queued' | 'away' | 'slow' | 'full' | 'unable' | 'unknown' | 'refused';
+/**
+ * What becomes of a push at one session: `sent` to its browser, or `queued` for its worker; `refused`: not allowed here; `unavailable`: nobody could
+ * tell whose session it is; `expired`: that could not be asked in time.
+ */
+export type PushDelivery =
+  'sent' | 'queued' | 'away' | 'slow' | 'full' | 'unable' | 'unknown' | 'refused' | 'unavailable' | 'expired';
 
 /** Counts live changes and pushes. Implementations MUST be cheap and MUST NOT throw. */
 export interface LiveMetrics {

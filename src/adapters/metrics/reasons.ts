@@ -59,4 +59,6 @@ export const PUSH_DELIVERIES: Readonly<Record<PushDelivery, 0>> = {
   unable: 0,
   unknown: 0,
   refused: 0,
+  unavailable: 0,
+  expired: 0,
 };

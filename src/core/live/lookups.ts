@@ -9,6 +9,7 @@ const PATIENCE = 30_000;
 interface Waiting {
   readonly until: number;
   readonly look: () => Promise<void>;
+  readonly tooLate: () => void;
 }
 
 /** Questions that nobody waits for: a few at a time, in their order. */
@@ -22,10 +23,10 @@ export class Lookups {
     this.#clock = clock;
   }
 
-  /** `look` MUST NOT reject. False where too many wait. */
-  add(look: () => Promise<void>): boolean {
+  /** Calls `look`, which MUST NOT reject, or `tooLate`. False where too many wait. */
+  add(look: () => Promise<void>, tooLate: () => void): boolean {
     if (this.#waiting.length - this.#next >= MAX_WAITING) return false;
-    this.#waiting.push({ until: this.#clock.monotonic() + PATIENCE, look });
+    this.#waiting.push({ until: this.#clock.monotonic() + PATIENCE, look, tooLate });
     if (this.#lanes < LANES) void this.#lane();
     return true;
   }
@@ -34,6 +35,7 @@ export class Lookups {
     this.#lanes++;
     for (let one = this.#take(); one !== undefined; one = this.#take()) {
       if (one.until > this.#clock.monotonic()) await one.look();
+      else one.tooLate();
     }
     this.#lanes--;
   }

@@ -154,13 +154,19 @@ export class Pushes {
       if (this.#fits(known, to)) deliver(session);
       return;
     }
-    const isTaken = this.#lookups.add(async () => {
-      if (this.#fits(await session.find(), to)) deliver(session);
-    });
-    if (!isTaken) this.#parts.metrics.pushDelivered('full', 1);
+    const { metrics } = this.#parts;
+    const isTaken = this.#lookups.add(
+      async () => {
+        if (this.#fits(await session.find(), to)) deliver(session);
+      },
+      () => metrics.pushDelivered('expired', 1),
+    );
+    if (!isTaken) metrics.pushDelivered('full', 1);
   }
 
   #fits(who: AuthResult, to: PushTarget & { kind: 'user' | 'group' }): boolean {
+    // It may have been for this session: nobody can tell.
+    if (who.kind === 'unavailable') this.#parts.metrics.pushDelivered('unavailable', 1);
     if (who.kind !== 'user') return false;
     if (to.kind === 'user') return isUser(userKey(who.user), to);
     if (who.groups === undefined) this.#say('a group was pushed to, and the source of users tells no groups');

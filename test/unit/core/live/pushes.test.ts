@@ -5,8 +5,9 @@ import type { AuthAnswer, AuthResult } from '../../../../src/ports/auth.ts';
 import type { PushDelivery } from '../../../../src/ports/live-metrics.ts';
 import type { HandlerCall } from '../../../../src/ports/virtual-session.ts';
 import type { PushAction, PushTarget } from '../../../../src/protocol/push.ts';
-import { systemClock } from '../../../../src/ports/clock.ts';
+import { systemClock, type Clock } from '../../../../src/ports/clock.ts';
 import { eventually } from '../../../support/eventually.ts';
+import { ManualClock } from '../../../support/manual-clock.ts';
 
 const TOAST: PushAction = { kind: 'toast', text: 'Hello', level: 'info' };
 
@@ -57,7 +58,7 @@ class Tab implements PushSession {
   }
 }
 
-function make(tabs: Readonly<Record<string, Tab>>, rules: Partial<PushRules> = {}) {
+function make(tabs: Readonly<Record<string, Tab>>, rules: Partial<PushRules> = {}, clock: Clock = systemClock) {
   const metrics = new Figures();
   const lines: string[] = [];
   const log = (_: object, message: string): void => void lines.push(message);
@@ -69,7 +70,7 @@ function make(tabs: Readonly<Record<string, Tab>>, rules: Partial<PushRules> = {
     namespace: '/_event',
     rules: () => ({ allows: () => true, scripts: true, ...rules }),
     fullName: (handler) => (handler === 'shop.cart.Cart.add' ? 'root.cart.add' : undefined),
-    clock: systemClock,
+    clock,
     metrics,
     logger: { debug: log, info: log, warn: log, error: log },
   });
@@ -195,6 +196,21 @@ describe('a push', () => {
     await eventually(() => metrics.pushDeliveries.total()).toBe(3);
     const { counts } = metrics.pushDeliveries;
     expect([counts.get('sent'), counts.get('slow'), counts.get('away')]).toEqual([1, 1, 1]);
+  });
+
+  it('is counted where nobody can tell whose session it is, or not in time', async () => {
+    const clock = new ManualClock();
+    const unknown = { kind: 'unavailable', cause: 'test' } as const;
+    // More than are asked about at a time, at a source that takes its time.
+    const tabs = Object.fromEntries(
+      Array.from({ length: 20 }, (_, n) => [`tab${n}`, new Tab(unknown, { slow: true })]),
+    );
+    const { push, metrics, reached } = make({ ...tabs, atHand: new Tab(unknown) }, {}, clock);
+    push({ kind: 'user', id: '42' });
+    clock.advance(30_000);
+    await eventually(() => metrics.pushDeliveries.total()).toBe(21);
+    const { counts } = metrics.pushDeliveries;
+    expect([counts.get('unavailable'), counts.get('expired'), reached()]).toEqual([17, 4, []]);
   });
 
   it('comes in its order, and lets everybody else have a turn between sessions', async () => {
