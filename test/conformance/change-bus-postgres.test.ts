@@ -116,6 +116,14 @@ describe('the outbox as a bus', () => {
     await eventually(() => brief(heard)).toEqual(['created 1', 'updated 1', 'deleted 1']);
   });
 
+  it('tracks a table whose primary key holds other columns as well, without being made of them', async () => {
+    const { heard } = await startedBus(bus());
+    await sql('CREATE TABLE shop_product (id bigint, name text, PRIMARY KEY (id) INCLUDE (name))');
+    await sql("SELECT bridgehead_track('shop_product', 'shop.Product')");
+    await sql("INSERT INTO shop_product VALUES (7, 'x')");
+    await eventually(() => brief(heard)).toEqual(['created 7']);
+  });
+
   it('sees each row of one statement, however many', async () => {
     const { heard } = await startedBus(bus());
     await tracked();
@@ -306,7 +314,19 @@ describe('trimming the outbox', () => {
     expect(await read(own, after)).toEqual([]);
   });
 
-  it('is done by one of many at a time, all of it', async () => {
+  it('is done by one of many at a time: the others pass by at once', async () => {
+    const own = pool();
+    await insert(1);
+    const seen = await currentSnapshot(own);
+    const other = await connectTo(url);
+    closing.push(() => other.end());
+    await other.query('BEGIN; SELECT FROM bridgehead_trimmed FOR UPDATE');
+    expect(await trimOutbox(own, 0, seen)).toBe(0);
+    await other.query('ROLLBACK');
+    expect(await trimOutbox(own, 0, seen)).toBe(1);
+  });
+
+  it('takes away all of it, however many try', async () => {
     const own = pool();
     await sql(
       "INSERT INTO bridgehead_change (model, action, pk) SELECT 'a.b', 'updated', n::text FROM generate_series(1, 12000) n",

@@ -97,7 +97,7 @@ BEGIN
     event text;
   BEGIN
     SELECT array_agg(a.attname::text) INTO keys
-    FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
+    FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])
     WHERE i.indrelid = target AND i.indisprimary;
     IF coalesce(cardinality(keys), 0) <> 1 THEN
       RAISE EXCEPTION 'Bridgehead cannot track %: its primary key has % columns', target, coalesce(cardinality(keys), 0)
