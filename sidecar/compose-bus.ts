@@ -138,7 +138,7 @@ async function buildPostgres(config: Config, parts: LiveParts): Promise<Built> {
   const { postgresBus } = await import('../src/adapters/bus/postgres-bus.ts');
   const { listenUrl, url } = databaseUrls(config, 'live.bus');
   const pool = databasePool(url, parts.logger);
-  return { bus: postgresBus({ ...parts, pool, listenUrl }), close: () => pool.end() };
+  return { bus: postgresBus({ ...parts, pool, listenUrl, name: config.name }), close: () => pool.end() };
 }
 
 /** undefined where nothing is to be relayed: the bus reads the outbox itself, there is no database, or it is not wanted. */

@@ -50,7 +50,11 @@ export type PublisherOptions = { readonly logger?: Logger } & (
       /** The sidecars' `live.bus`; default `redis`. */
       readonly bus?: 'redis' | 'redis-streams';
     }
-  | { readonly databaseUrl: string }
+  | {
+      readonly databaseUrl: string;
+      /** The deployment's, for pushes: changes are everybody's who reads this database. Default `default`. */
+      readonly name?: string;
+    }
   | {
       /** Of the admin listener, `http://127.0.0.1:8081`. */
       readonly url: string;
@@ -124,10 +128,11 @@ async function openWay(options: PublisherOptions): Promise<Way> {
   if ('databaseUrl' in options) {
     const { databasePool } = await import('./adapters/auth/database-pool.ts');
     const { writeOutbox, writePush } = await import('./adapters/bus/outbox.ts');
-    const pool = databasePool(options.databaseUrl, logger);
+    const { databaseUrl, name = 'default' } = options;
+    const pool = databasePool(databaseUrl, logger);
     return {
       send: (changes) => publishing('PostgreSQL', systemClock, () => writeOutbox(pool, changes)),
-      push: (push) => publishing('PostgreSQL', systemClock, () => writePush(pool, push)),
+      push: (push) => publishing('PostgreSQL', systemClock, () => writePush(pool, push, name)),
       close: () => pool.end(),
     };
   }

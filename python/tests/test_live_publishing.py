@@ -218,6 +218,7 @@ class TestTriggers:
         assert database.execute("SELECT tags FROM bridgehead_change WHERE action = 'created'") == [(["tenant:acme"],)]
         ((push,),) = database.execute("SELECT pk FROM bridgehead_change WHERE action = 'push'")
         assert json.loads(push)["push"].items() >= {"to": {"all": True}, "toast": "hi"}.items()
+        assert json.loads(push)["deployment"] == "default"
 
     def test_an_outbox_that_may_not_be_written_to_costs_no_transaction(
         self, database: Database, redis_server: RedisServer

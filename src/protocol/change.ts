@@ -154,7 +154,8 @@ export function pkOf(text: string): number | string {
 export type BusMessage =
   | { readonly kind: 'changes'; readonly changes: readonly Change[]; readonly skipped: number }
   | { readonly kind: 'gap'; readonly gap: Gap }
-  | { readonly kind: 'push'; readonly push: Push }
+  /** `deployment`: for this one alone. */
+  | { readonly kind: 'push'; readonly push: Push; readonly deployment?: string }
   | { readonly kind: 'unreadable' };
 
 /** What one message on a bus may hold, so that no reader ever gets a huge one. */
@@ -201,7 +202,7 @@ export function readBusMessage(text: string, defaults: ChangeDefaults): BusMessa
   const body = text.length > MAX_READ ? undefined : parse(text);
   if (body === undefined) return { kind: 'unreadable' };
   const { gap, push, changes = [body] } = body;
-  if (push !== undefined) return readBusPush(push, defaults);
+  if (push !== undefined) return readBusPush(push, body['deployment'], defaults);
   if (typeof gap === 'object' && gap !== null) {
     const { model } = gap as Fields;
     return { kind: 'gap', gap: { reason: 'reported', ...(isModel(model) && { model: model.toLowerCase() }) } };
@@ -213,9 +214,10 @@ export function readBusMessage(text: string, defaults: ChangeDefaults): BusMessa
 }
 
 /** Senders other than ours: what the rules of a push do not allow is no push. */
-function readBusPush(value: unknown, defaults: ChangeDefaults): BusMessage {
+function readBusPush(value: unknown, deployment: unknown, defaults: ChangeDefaults): BusMessage {
   try {
-    return { kind: 'push', push: readPush(value, { id: defaults.id(0), now: defaults.now }) };
+    const push = readPush(value, { id: defaults.id(0), now: defaults.now });
+    return { kind: 'push', push, ...(typeof deployment === 'string' && { deployment }) };
   } catch (error) {
     if (!(error instanceof PushError)) throw error;
     return { kind: 'unreadable' };

@@ -47,9 +47,9 @@ function pool(at = url): Pool {
   return made;
 }
 
-function bus(options: { url?: string; listenUrl?: string; logger?: Logger } = {}): ChangeBus {
-  const { listenUrl = url, logger = silentLogger } = options;
-  const made = postgresBus({ ...parts, logger, pool: pool(options.url), listenUrl });
+function bus(options: { url?: string; listenUrl?: string; logger?: Logger; name?: string } = {}): ChangeBus {
+  const { listenUrl = url, logger = silentLogger, name = 'shop' } = options;
+  const made = postgresBus({ ...parts, logger, pool: pool(options.url), listenUrl, name });
   closing.push(() => made.close());
   return made;
 }
@@ -266,7 +266,9 @@ describe('the outbox as a bus', () => {
     await late.start(100);
     await eventually(() => late.detail).toContain('bridgehead_triggers install');
     expect(late.state).toBe('starting');
-    await expect(late.publish([change(1)])).rejects.toBeInstanceOf(BusUnavailableError);
+    const refusal = await late.publish([change(1)]).catch((error: unknown) => error);
+    expect(refusal).toBeInstanceOf(BusUnavailableError);
+    expect((refusal as Error).message).toContain('bridgehead_triggers install');
     await installOutbox(admin);
     await eventually(() => late.state).toBe('up');
   });
@@ -276,6 +278,24 @@ describe('the outbox as a bus', () => {
     await sql(`INSERT INTO bridgehead_change (model, action, pk)
                VALUES ('a.b', 'updated', '1'), ('a.b', 'updated', repeat('x', 300)), ('a.b', 'updated', '2')`);
     await eventually(() => brief(heard)).toEqual(['updated 1', 'gap a.b', 'updated 2']);
+  });
+});
+
+describe('two deployments on one database', () => {
+  it('share the changes; a push reaches its own alone, and one that names nobody everybody', async () => {
+    const [shop, staging] = [await startedBus(bus()), await startedBus(bus({ name: 'staging' }))];
+    const [own, foreign] = [
+      push({ kind: 'all' }, { kind: 'toast', text: 'Hello', level: 'info' }),
+      push({ kind: 'all' }, { kind: 'toast', text: 'Staging', level: 'info' }),
+    ];
+    await shop.bus.publishPush(own);
+    await staging.bus.publishPush(foreign);
+    await sql(`INSERT INTO bridgehead_change (id, model, action, pk)
+               VALUES ('by-hand', '', 'push', '{"push":{"to":{"all":true},"toast":"By hand"}}')`);
+    await shop.bus.publish([change(1)]);
+    for (const { heard } of [shop, staging]) await eventually(() => heard.pks).toEqual([1]);
+    expect(shop.heard.pushes.map(({ id }) => id)).toEqual([own.id, 'by-hand']);
+    expect(staging.heard.pushes.map(({ id }) => id)).toEqual([foreign.id, 'by-hand']);
   });
 });
 
@@ -406,7 +426,8 @@ describe('the relay of the outbox', () => {
     const one = relay(shared.bus, 'one');
     await eventually(() => one.state).toBe('relaying');
     const hello = push({ kind: 'all' }, { kind: 'toast', text: 'Hello', level: 'info' });
-    await writePush(pool(), hello);
+    await writePush(pool(), hello, 'shop');
+    await writePush(pool(), push({ kind: 'all' }, { kind: 'toast', text: 'Elsewhere', level: 'info' }), 'staging');
     await sql(`INSERT INTO bridgehead_change (model, action, pk) VALUES ('', 'push', '{"push":{"to":{}}}')`);
     await insert(1);
     await eventually(() => shared.heard.pks).toEqual([1]);

@@ -71,7 +71,7 @@ function makeStreamBus(maxLength?: number): ChangeBus {
 function makePostgresBus(url = postgres.url): ChangeBus {
   const pool = databasePool(url, silentLogger);
   closing.push(() => pool.end());
-  return closed(postgresBus({ ...parts, pool, listenUrl: postgres.url }));
+  return closed(postgresBus({ ...parts, pool, listenUrl: postgres.url, name: 'shop' }));
 }
 
 /** PostgreSQL has a clock of its own. */

@@ -1,5 +1,6 @@
 import { BusUnavailableError } from '../../ports/change-bus.ts';
 import type { Clock, Timer } from '../../ports/clock.ts';
+import { isNotInstalled, NotInstalledError } from './outbox.ts';
 
 /** How long a bus may take to accept something. Milliseconds. */
 const PUBLISH_TIMEOUT = 3_000;
@@ -13,6 +14,7 @@ export async function publishing(service: string, clock: Clock, work: () => Prom
   try {
     await Promise.race([work(), late]);
   } catch (cause) {
+    if (isNotInstalled(cause)) throw new BusUnavailableError(new NotInstalledError().message, { cause });
     throw new BusUnavailableError(
       `${service} did not take the changes (${causeOf(cause)}): publish them again later.`,
       {

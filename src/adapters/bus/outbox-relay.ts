@@ -151,11 +151,12 @@ class Relay implements OutboxRelay {
   }
 
   #relay(item: OutboxItem): Promise<void> {
-    const { bus, clock, elected } = this.#options;
+    const { bus, clock, elected, name } = this.#options;
     // Another one has it, or may have: two would tell everything twice, and neither would get to the end.
     if (elected && clock.monotonic() >= this.#heldUntil) throw new NotElectedError();
     if (item.kind === 'changes') return bus.publish(item.changes);
-    return item.kind === 'gap' ? bus.publishGap(item.gap) : bus.publishPush(item.push);
+    if (item.kind === 'gap') return bus.publishGap(item.gap);
+    return (item.deployment ?? name) === name ? bus.publishPush(item.push) : Promise.resolve();
   }
 
   #note(error: unknown): void {

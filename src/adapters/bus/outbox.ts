@@ -15,7 +15,8 @@ const NO_TABLE = '42P01';
 export type OutboxItem =
   | { readonly kind: 'changes'; readonly changes: Change[] }
   | { readonly kind: 'gap'; readonly gap: Gap }
-  | { readonly kind: 'push'; readonly push: Push };
+  /** `deployment`: for this one alone; every deployment of the database reads it. */
+  | { readonly kind: 'push'; readonly push: Push; readonly deployment?: string };
 
 interface Row {
   readonly now: string;
@@ -51,7 +52,9 @@ export class NotInstalledError extends Error {
   override readonly name = 'NotInstalledError';
 
   constructor() {
-    super('the table bridgehead_change is missing: run "python manage.py bridgehead_triggers install"');
+    super(
+      'the table bridgehead_change is missing: run "python manage.py bridgehead_triggers install", or psql with the file outbox.sql of the package',
+    );
   }
 }
 
@@ -170,9 +173,9 @@ export async function writeGap(pool: Pool, { model = '' }: Gap): Promise<void> {
   await ask(pool, "INSERT INTO bridgehead_change (model, action, pk) VALUES ($1, 'gap', '')", [model]);
 }
 
-/** A push stands in the place of the key. */
-export async function writePush(pool: Pool, push: Push): Promise<void> {
-  const row = [push.id, PUSH, encodePush(push)];
+/** A push stands in the place of the key, with the deployment that it is for. */
+export async function writePush(pool: Pool, push: Push, deployment: string): Promise<void> {
+  const row = [push.id, PUSH, encodePush(push, deployment)];
   await ask(pool, "INSERT INTO bridgehead_change (id, model, action, pk) VALUES ($1, '', $2, $3)", row);
 }
 
@@ -211,7 +214,7 @@ export async function trimOutbox(pool: Pool, age: number, seen: string): Promise
 
 /** Whether the outbox is missing altogether. */
 export function isNotInstalled(error: unknown): boolean {
-  return error instanceof NotInstalledError || (error as { readonly code?: unknown }).code === NO_TABLE;
+  return error instanceof NotInstalledError || (error as { readonly code?: unknown } | undefined)?.code === NO_TABLE;
 }
 
 /** One statement, bounded in time. Rejects where the database does. */

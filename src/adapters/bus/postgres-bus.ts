@@ -13,6 +13,8 @@ export interface PostgresBusOptions extends FeedParts {
   readonly pool: Pool;
   /** For LISTEN: of PostgreSQL itself. */
   readonly listenUrl: string;
+  /** The deployment's: changes are everybody's who reads this database, pushes are not. */
+  readonly name: string;
 }
 
 /**
@@ -72,7 +74,7 @@ class PostgresBus implements ChangeBus {
   }
 
   publishPush(push: Push): Promise<void> {
-    return publishing('PostgreSQL', this.#options.clock, () => writePush(this.#options.pool, push));
+    return publishing('PostgreSQL', this.#options.clock, () => writePush(this.#options.pool, push, this.#options.name));
   }
 
   subscribe(subscriber: ChangeSubscriber): () => void {
@@ -89,7 +91,7 @@ class PostgresBus implements ChangeBus {
   #take(item: OutboxItem): void {
     if (item.kind === 'changes') this.#feed.changes(item.changes);
     else if (item.kind === 'gap') this.#feed.gap(item.gap);
-    else this.#feed.push(item.push);
+    else if ((item.deployment ?? this.#options.name) === this.#options.name) this.#feed.push(item.push);
   }
 
   #read(error: unknown): void {

@@ -162,6 +162,7 @@ class _Ways:
         has_key = settings.api_url is not None and settings.api_key is not None
         self._http = HttpWay(settings.api_url or "", settings.api_key or "") if has_key else None
         self._redis = _redis_way(settings)
+        self._deployment = settings.name or DEFAULT_NAME
         self._said: set[str] = set()
         self._changes = Courier[Change | Gap]("changes", self._deliver, at_once=MAX_BATCH, overflowed=self._overflowed)
         self._pushes = Courier[tuple[str, str]]("pushes", self._deliver_push, at_once=1, overflowed=self._lost_push)
@@ -210,10 +211,13 @@ class _Ways:
             if self._http is not None:
                 self._http.post("/api/push", body, push_id)
                 continue
-            message = json.dumps({"push": {"id": push_id, "at": now_ms(), **json.loads(body)}}, ensure_ascii=False)
+            message = {"push": {"id": push_id, "at": now_ms(), **json.loads(body)}}
             if self._redis is not None:
-                self._redis.send_messages([message])
-            elif not outbox.write_push_apart(push_id, message):
+                self._redis.send_messages([json.dumps(message, ensure_ascii=False)])
+                continue
+            # Every deployment of the database reads the outbox.
+            text = json.dumps({**message, "deployment": self._deployment}, ensure_ascii=False)
+            if not outbox.write_push_apart(push_id, text):
                 self._warn(_NO_PUSH)
 
     def _warn(self, text: str) -> None:
