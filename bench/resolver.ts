@@ -72,6 +72,7 @@ function makeManifest(): Manifest {
     schema: null,
     auth: false,
     user: undefined,
+    publishes: false,
     checks: [],
   };
 }

@@ -1,5 +1,6 @@
 import type { Config } from '../config/index.ts';
 import type { Gateway } from '../src/core/gateway/gateway.ts';
+import { CrashGaps } from '../src/core/live/crash-gaps.ts';
 import { LiveHub } from '../src/core/live/live-hub.ts';
 import { Pushes, type PushRules } from '../src/core/live/pushes.ts';
 import { compileGlob } from '../src/core/tiers/glob.ts';
@@ -8,6 +9,7 @@ import type { Clock } from '../src/ports/clock.ts';
 import type { LinkEvents, LinkServer } from '../src/ports/links.ts';
 import type { Logger } from '../src/ports/logger.ts';
 import type { Metrics } from '../src/ports/metrics.ts';
+import type { Manifest } from '../src/protocol/manifest.ts';
 
 /** What may be pushed. */
 export interface PushGate {
@@ -23,6 +25,8 @@ export interface LiveDelivery {
   /** What workers publish. */
   readonly publishing: Pick<LinkEvents, 'published' | 'missed'>;
   readonly gate: PushGate;
+  /** It may not have published all that it committed. */
+  workerLost(worker: Manifest): void;
   /** From now on pushes reach its sessions. */
   serve(gateway: Gateway): void;
   reload(next: Config): void;
@@ -40,7 +44,8 @@ export interface LiveDeliveryParts {
 export function composeLive(config: Config, parts: LiveDeliveryParts): LiveDelivery {
   const { bus, links } = parts;
   const hub = new LiveHub({ coalesceMs: config.live.coalesceMs }, { ...parts, watchers: links });
-  const leaves = [bus.subscribe(hub)];
+  const crashGaps = new CrashGaps({ ...parts, linked: () => links?.workers ?? [] });
+  const leaves = [bus.subscribe(hub), () => crashGaps.close()];
   let rules = rulesOf(config);
   let served: Gateway | undefined;
   return {
@@ -49,6 +54,7 @@ export function composeLive(config: Config, parts: LiveDeliveryParts): LiveDeliv
       published: (changes) => taken(bus.publish(changes)),
       missed: (gap) => taken(bus.publishGap(gap)),
     },
+    workerLost: (worker) => crashGaps.lost(worker),
     gate: {
       get rules() {
         return rules;

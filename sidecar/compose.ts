@@ -124,7 +124,10 @@ export async function compose(config: Config, parts: ComposeParts): Promise<Runn
       },
       session: (change) => gateway.sessionChanged(change),
       invalidated: (what, id) => users.invalidate(what, id),
-      lost: (worker, end) => users.workerLost(worker, end),
+      lost: (worker, end) => {
+        users.workerLost(worker.instance, end);
+        delivery.workerLost(worker);
+      },
       reported: (worker, report) => {
         if (current.tiers.shadow) reports.report(worker, report);
       },

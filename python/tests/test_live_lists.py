@@ -106,6 +106,7 @@ async def test_a_browser_that_makes_changes_up_only_has_its_own_rows_read_anew(
             assert await client.run(handler("item_list", "apply_live_change"), live=live) == "ended"
     assert rows(bob) == []
     assert titles(ada) == ["secret"]
+    assert link.manifests[0]["publishes"] is True
     # What the app wrote for itself is nothing that a browser can run.
     for hook in ("live_queryset", "live_row", "live_tags", "live_pks"):
         assert handler("item_list", hook) not in str(link.manifests)

@@ -76,6 +76,7 @@ def test_the_manifest_tells_what_the_app_is(backend: Backend, sidecar: SidecarTh
     assert re.fullmatch(r"[0-9a-f-]{36}", manifest["instance"])
     assert manifest["pid"] > 1
     assert manifest["port"] == backend.port
+    assert manifest["publishes"] is False
     assert (manifest["mode"], manifest["resolver"], manifest["capacity"]) == ("smart", False, 0)
     assert (manifest["cookie"], manifest["loginUrl"]) == ("notes_session", "/enter")
     assert manifest["corsOrigins"] == ["https://notes.example", "http://localhost:3000"]

@@ -61,7 +61,7 @@ export interface LinkEvents {
   /** `id` tells the same message on other ways: undefined where the worker gave none. */
   invalidated(what: Invalidation, id: string | undefined): void;
   /** A worker's link ended without a goodbye, and it has no other: what it tells from now on does not come here. */
-  lost(instance: string, end: LinkEnd): void;
+  lost(worker: Manifest, end: LinkEnd): void;
   /** A worker, by its instance, tells what it saw in shadow mode. */
   reported(worker: string, report: ShadowReport): void;
   /** A worker publishes changes; resolves with whether the bus has them. MUST NOT reject. */

@@ -42,6 +42,7 @@ const MAX_TAG = 100;
 export const MAX_BATCH = 1_000;
 
 const ACTIONS: readonly string[] = ['created', 'updated', 'deleted'] satisfies ChangeAction[];
+const GAP_REASONS: readonly string[] = ['reconnect', 'trimmed', 'server', 'reported'] satisfies GapReason[];
 const KEYS = ['id', 'model', 'action', 'pk', 'tags'];
 
 /** What a publisher wrote is no change: which field, why, and what to do. */
@@ -189,12 +190,14 @@ export function plainChange({ id, model, action, pk, at, tags }: Change): Change
   return { id, model, action, pk, at, ...(tags !== undefined && { tags }) };
 }
 
-export function encodeGap({ model }: Gap): string {
-  return JSON.stringify({ gap: model === undefined ? {} : { model } });
+export function encodeGap({ model, reason }: Gap): string {
+  const why = reason === 'reported' ? {} : { reason };
+  return JSON.stringify({ gap: model === undefined ? why : { ...why, model } });
 }
 
-export function encodePush(push: Push): string {
-  return JSON.stringify({ push: pushBody(push) });
+/** `deployment`: where the message may come to others as well. */
+export function encodePush(push: Push, deployment?: string): string {
+  return JSON.stringify({ push: pushBody(push), ...(deployment !== undefined && { deployment }) });
 }
 
 /** Reads a message on a bus: as many changes as it has that can be read, also one that stands alone. Never throws. */
@@ -204,8 +207,11 @@ export function readBusMessage(text: string, defaults: ChangeDefaults): BusMessa
   const { gap, push, changes = [body] } = body;
   if (push !== undefined) return readBusPush(push, body['deployment'], defaults);
   if (typeof gap === 'object' && gap !== null) {
-    const { model } = gap as Fields;
-    return { kind: 'gap', gap: { reason: 'reported', ...(isModel(model) && { model: model.toLowerCase() }) } };
+    const { model, reason } = gap as Fields;
+    return {
+      kind: 'gap',
+      gap: { reason: isGapReason(reason) ? reason : 'reported', ...(isModel(model) && { model: model.toLowerCase() }) },
+    };
   }
   if (!Array.isArray(changes)) return { kind: 'unreadable' };
   const read = changes.flatMap((change: unknown, index) => readFromBus(change, index, defaults));
@@ -276,6 +282,10 @@ export function isTag(value: unknown): value is string {
     !value.includes('\0') &&
     value.isWellFormed()
   );
+}
+
+function isGapReason(value: unknown): value is GapReason {
+  return typeof value === 'string' && GAP_REASONS.includes(value);
 }
 
 function isAction(value: unknown): value is ChangeAction {

@@ -47,6 +47,8 @@ export interface Manifest {
   readonly auth: boolean;
   /** undefined: the worker does not tell. */
   readonly user: UserModelFacts | undefined;
+  /** Whether models are registered, so that it publishes what it commits. */
+  readonly publishes: boolean;
   /** What the app's settings lack. */
   readonly checks: readonly ManifestCheck[];
 }
@@ -175,6 +177,7 @@ export function readManifest(value: unknown): Manifest {
     schema: orNull(raw['schema'], 'schema'),
     auth: raw['auth'] === true,
     user: asUser(raw['user'] ?? undefined),
+    publishes: raw['publishes'] === true,
     checks: asChecks(raw['checks'] ?? []),
   };
 }

@@ -81,7 +81,7 @@ describe.each(['TCP', 'a Unix socket'] as const)('a link over %s', (kind) => {
         said.invalidated.push(what);
         said.ids.push(id);
       },
-      lost: (instance, end) => void said.lost.push([instance, end]),
+      lost: ({ instance }, end) => void said.lost.push([instance, end]),
       reported: (worker, report) => void said.reported.push([worker, report]),
       published: (changes) => {
         said.published.push(...changes);

@@ -245,3 +245,21 @@ describe('a worker', () => {
     expect(await worker.client.untilClosed()).toBe('FRAME');
   });
 });
+
+describe('a worker that is killed before it has handed its changes over', () => {
+  it('is one gap: every list is read anew; one that leaves in order is none', async () => {
+    const sidecar = await stand.sidecar();
+    const [orderly, killed] = [
+      await stand.worker(sidecar, 'orderly', { publishes: true }),
+      await stand.worker(sidecar, 'killed', { publishes: true }),
+    ];
+    const staying = await stand.worker(sidecar, 'staying');
+    orderly.client.send(LinkFrame.goaway, { reason: 'shutdown' });
+    await eventually(() => sidecar.running.operator.stats().links).toHaveLength(2);
+    orderly.client.end();
+    await stand.subscribed(sidecar, [staying, killed]);
+    killed.client.end();
+    await eventually(() => sidecar.metrics.gaps.count('reported')).toBe(1);
+    await eventually(() => [...staying.sessions].some((one) => one.live.some(({ reload }) => reload))).toBe(true);
+  });
+});

@@ -171,9 +171,16 @@ def build(
         "tokens": sessions.tokens,
         "persistent": sessions.persistent,
         "auth": facts.answers_auth,
+        "publishes": facts.uses_django and _has_live_models(),
         "checks": list(facts.checks),
         "user": facts.user,
     }
+
+
+def _has_live_models() -> bool:
+    from bridgehead.live import signals
+
+    return bool(signals.registered())
 
 
 def build_id(versions: dict[str, Any], states: dict[str, Any]) -> str:

@@ -72,7 +72,7 @@ export function linkServer(
         logger.warn({ ...aboutWorker(worker), reason }, 'worker unlinked');
         const { instance } = worker.manifest;
         const isLinked = [...links].some((other) => other.worker?.manifest.instance === instance);
-        if (end !== undefined && !isLinked) listener.lost(instance, end);
+        if (end !== undefined && !isLinked) listener.lost(worker.manifest, end);
         listener.workers();
       },
     });

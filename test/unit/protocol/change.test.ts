@@ -168,7 +168,9 @@ describe('messages on a bus', () => {
 
   it('tell gaps, of one model or of all', () => {
     const back = (text: string) => readBusMessage(text, defaults);
-    expect(back(encodeGap({ reason: 'trimmed' }))).toEqual({ kind: 'gap', gap: { reason: 'reported' } });
+    expect(back(encodeGap({ reason: 'trimmed' }))).toEqual({ kind: 'gap', gap: { reason: 'trimmed' } });
+    expect(back('{"gap":{}}')).toEqual({ kind: 'gap', gap: { reason: 'reported' } });
+    expect(back('{"gap":{"reason":"made up"}}')).toEqual({ kind: 'gap', gap: { reason: 'reported' } });
     expect(back(encodeGap({ reason: 'reported', model: 'a.b' }))).toEqual({
       kind: 'gap',
       gap: { reason: 'reported', model: 'a.b' },
