@@ -65,6 +65,11 @@ export class TcpProxy {
     this.#lines.clear();
   }
 
+  /** Resets every connection there is. */
+  cut(): void {
+    this.#reset();
+  }
+
   /** Whether new connections are turned away. */
   set refuses(refuses: boolean) {
     this.#refuses = refuses;
