@@ -246,7 +246,7 @@ export const configSchema = z.strictObject({
   listen: key(tcpAddress.prefault('127.0.0.1:8080'), { description: 'The listener for browsers.' }),
   transport: key(z.enum(['auto', 'node', 'uws']).default('node'), {
     description:
-      'Who accepts WebSockets: `node`, `uws` (uWebSockets.js, which you install yourself; experimental), `auto` (uws where installed).',
+      'Who accepts connections: `node`, `uws` (uWebSockets.js, which you install yourself beside bridgehead), `auto` (uws where it can be loaded, else node). What uWebSockets.js leaves undone is in ARCHITECTURE.md.',
   }),
   backends: key(z.array(backendUrl).min(1).prefault(['http://127.0.0.1:8000']), {
     description: 'Python workers for direct sessions, uploads and proxied paths.',

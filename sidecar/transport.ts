@@ -5,7 +5,7 @@ import { uwsTransport } from '../src/adapters/transport/uws-transport.ts';
 import type { Logger } from '../src/ports/logger.ts';
 import type { ServerTransport, TransportOptions } from '../src/ports/transport.ts';
 
-/** The configured server. `uws` needs uWebSockets.js, which is not on the registry and is installed by hand. */
+/** The configured server. `uws` needs uWebSockets.js, which is not on the registry and is installed by hand; `auto` takes it where it can be loaded. */
 export async function loadTransport(
   kind: Config['transport'],
   options: TransportOptions,

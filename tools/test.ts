@@ -15,6 +15,7 @@ import {
   redisProgram,
   requireProgram,
 } from './services/index.ts';
+import { uwsNode } from './uws.ts';
 import { pytestCounts, vitestCounts } from './test-results.ts';
 import type { Counts } from './test-results.ts';
 
@@ -34,6 +35,7 @@ const parts: Readonly<Record<string, Part>> = {
   'python-check': { about: "the companion's types and style", work: pythonCheck },
   'python-0.9': { about: "the companion's tests on reflex 0.9", work: () => pytest('0.9') },
   'python-0.10': { about: "the companion's tests on reflex 0.10", work: () => pytest('0.10') },
+  uws: { about: 'the conformance suite of servers over uWebSockets.js', work: uws },
   real: { about: 'integration, browser and fault tests with real services', work: () => vitest('real', 45) },
 };
 
@@ -95,6 +97,21 @@ async function vitest(project: string, minutes: number): Promise<Counts> {
   );
 }
 
+async function uws(): Promise<Counts | undefined> {
+  const node = await uwsNode();
+  if (typeof node === 'string') {
+    console.log(`NOT RUN: ${node}`);
+    return undefined;
+  }
+  const file = join(results, 'uws.json');
+  const vitestMain = join(checkout, 'node_modules', 'vitest', 'vitest.mjs');
+  const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${file}`];
+  const args = [...node.args, vitestMain, 'run', '--project', 'uws', ...reporters];
+  return counted(file, vitestCounts, () =>
+    show(node.command, args, 10, checkout, { BRIDGEHEAD_TEST_UWS: node.module }),
+  );
+}
+
 async function pytest(reflex: ReflexVersion): Promise<Counts> {
   const python: PythonEnv = await pythonEnv({ reflex });
   console.log(`Python ${python.version}`);
@@ -127,13 +144,19 @@ async function counted(file: string, read: (file: string) => Counts, work: () =>
   return counts;
 }
 
-async function show(command: string, args: readonly string[], minutes: number, cwd = checkout): Promise<void> {
+async function show(
+  command: string,
+  args: readonly string[],
+  minutes: number,
+  cwd = checkout,
+  env: Readonly<Record<string, string>> = {},
+): Promise<void> {
   await run({
     name: [command.split('/').at(-1), ...args].join(' '),
     command,
     args,
     cwd,
-    env: { ...process.env, PATH: pathWithPinnedNode },
+    env: { ...process.env, PATH: pathWithPinnedNode, ...env },
     logFile: 'inherit',
     timeoutMs: minutes * 60_000,
   });

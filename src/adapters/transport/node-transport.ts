@@ -9,7 +9,8 @@ import type {
   TransportOptions,
 } from '../../ports/transport.ts';
 import { nodeExchange } from './node-exchange.ts';
-import { isHandshake, nodeUpgrade, type WebSocketParts } from './node-upgrade.ts';
+import { nodeUpgrade, type WebSocketParts } from './node-upgrade.ts';
+import { isHandshake, requestFault } from './request-fault.ts';
 
 /** A client that sends its request's head slower than this is closed; bodies have limits of their own. Milliseconds. */
 const HEADERS_TIMEOUT = 15_000;
@@ -92,8 +93,7 @@ function upgrade(
   // Until `ws` or the refusal has taken it over, nobody else listens for the socket's errors.
   socket.on('error', () => socket.destroy());
   const head = requestHead(incoming);
-  const isWebSocket = incoming.headers.upgrade?.toLowerCase() === 'websocket' && isHandshake(incoming);
-  if (requestFault(head) !== undefined || !isWebSocket) {
+  if (requestFault(head) !== undefined || !isHandshake(head)) {
     socket.end(`HTTP/1.1 400 ${STATUS_CODES[400]}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
     return;
   }
@@ -113,20 +113,6 @@ function requestHead(incoming: IncomingMessage): RequestHead {
     peer: socket.remoteAddress ?? '',
     encrypted: 'encrypted' in socket,
   };
-}
-
-function requestFault({ target, headers }: RequestHead): string | undefined {
-  if (!isOriginForm(target)) return 'The request target must begin with one slash.';
-  if (typeof headers['host'] === 'object') return 'There must be one Host.';
-  const coding = headers['transfer-encoding'];
-  // Node tells of an unknown coding only once it reads the body (RFC 9112, section 6.1).
-  const isKnown = coding === undefined || (typeof coding === 'string' && coding.toLowerCase() === 'chunked');
-  return isKnown ? undefined : 'The only transfer coding is chunked.';
-}
-
-/** Absolute-form targets and `//host` would lead a URL parser to another host. */
-function isOriginForm(target: string): boolean {
-  return target.startsWith('/') && !target.startsWith('//') && !target.startsWith('/\\');
 }
 
 function answerBrokenRequest(error: NodeJS.ErrnoException, socket: Duplex): void {

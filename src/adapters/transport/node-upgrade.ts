@@ -19,13 +19,6 @@ export interface WebSocketParts {
   readonly compressing: WebSocketServer | undefined;
 }
 
-/** Whether a handshake is complete (RFC 6455, section 4.2.1). */
-export function isHandshake({ method, headers }: IncomingMessage): boolean {
-  const key = headers['sec-websocket-key'];
-  const isKey = typeof key === 'string' && /^[A-Za-z0-9+/]{22}==$/.test(key);
-  return method === 'GET' && isKey && headers['sec-websocket-version'] === '13';
-}
-
 /** A refused client gets this long to read why. Milliseconds. */
 const REFUSAL_LINGER = 2_000;
 /** An upgrade request of `node:http`. */

@@ -12,9 +12,10 @@ export interface UwsRequest {
 
 export interface UwsResponse {
   writeStatus(status: string): UwsResponse;
-  writeHeader(name: string, value: string): UwsResponse;
+  writeHeader(name: string, value: string | Uint8Array): UwsResponse;
   write(chunk: string | Uint8Array): boolean;
   end(body?: string | Uint8Array, closeConnection?: boolean): UwsResponse;
+  endWithoutBody(contentLength?: number, closeConnection?: boolean): UwsResponse;
   close(): UwsResponse;
   pause(): void;
   resume(): void;
@@ -31,7 +32,7 @@ export interface UwsWebSocket<UserData> {
   getBufferedAmount(): number;
   /** 1 sent, 0 queued, 2 dropped. */
   send(message: string | Uint8Array, isBinary: boolean, compress: boolean): number;
-  end(code: number, reason: string): void;
+  end(code: number, reason: string | Uint8Array): void;
   close(): void;
 }
 
@@ -51,7 +52,7 @@ export interface UwsBehavior<UserData> {
 export interface UwsApp {
   ws<UserData>(pattern: string, behavior: UwsBehavior<UserData>): UwsApp;
   any(pattern: string, handler: (response: UwsResponse, request: UwsRequest) => void): UwsApp;
-  listen(host: string, port: number, callback: (socket: object | false) => void): UwsApp;
+  listen(host: string, port: number, options: number, callback: (socket: object | false) => void): UwsApp;
   close(): UwsApp;
 }
 
@@ -59,14 +60,14 @@ export interface UwsModule {
   App(): UwsApp;
   readonly DISABLED: number;
   readonly SHARED_COMPRESSOR: number;
+  readonly LIBUS_LISTEN_EXCLUSIVE_PORT: number;
   us_listen_socket_close(socket: object): void;
   us_socket_local_port(socket: object): number;
 }
 
-/** The installed module; undefined where there is none. */
-export async function findUws(): Promise<UwsModule | undefined> {
+/** The installed module; undefined where there is none, or none that this Node can load. */
+export async function findUws(name = 'uWebSockets.js'): Promise<UwsModule | undefined> {
   // A name in a variable: neither compiler nor bundler should look for a package that is rarely there.
-  const name = 'uWebSockets.js';
   try {
     const module = (await import(name)) as { default?: UwsModule } & UwsModule;
     return module.default ?? module;

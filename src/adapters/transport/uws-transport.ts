@@ -1,28 +1,20 @@
+import { createServer } from 'node:net';
 import type {
-  SendResult,
   ServerTransport,
   TransportHandler,
   TransportOptions,
   UpgradeRequest,
-  WebSocketConnection,
-  WebSocketSink,
+  Headers,
+  RequestHead,
 } from '../../ports/transport.ts';
-import type { UwsModule, UwsRequest, UwsResponse, UwsWebSocket } from './uws-api.ts';
+import { isHandshake, requestFault } from './request-fault.ts';
+import type { UwsModule, UwsRequest, UwsResponse } from './uws-api.ts';
+import { MAX_BACKPRESSURE, UwsConnection, type UserData } from './uws-connection.ts';
 import { uwsExchange, uwsHead, writeHead } from './uws-exchange.ts';
 
-interface UserData {
-  readonly connection: UwsConnection;
-}
-
-const NO_CODE = 1005;
-const LOST = 1006;
-/** Sending is bounded above, by the session's queue: here nothing is dropped. Bytes. */
-const MAX_BACKPRESSURE = 512 * 1024 * 1024;
-
 /**
- * HTTP and WebSocket by uWebSockets.js, where it is installed (`transport: uws`). Written from its documentation; the conformance
- * suite runs it wherever the package can be found. It cannot pause a WebSocket: there a client is not held back by TCP, and a full
- * queue refuses instead.
+ * HTTP and WebSocket by uWebSockets.js, where it is installed (`transport: uws` or `auto`). It cannot pause a WebSocket: there a client is
+ * not held back by TCP, and a full queue refuses instead. What else it leaves undone, the conformance suite names.
  */
 export function uwsTransport(uws: UwsModule, options: TransportOptions): ServerTransport {
   const app = uws.App();
@@ -36,7 +28,7 @@ export function uwsTransport(uws: UwsModule, options: TransportOptions): ServerT
         // Engine.IO has heartbeats of its own.
         idleTimeout: 0,
         sendPingsAutomatically: false,
-        upgrade: (response, request, context) => handler.upgrade(uwsUpgrade(response, request, context, options)),
+        upgrade: (response, request, context) => upgrade(handler, options, response, request, context),
         open: (socket) => socket.getUserData().connection.opened(socket),
         message: (socket, message, isBinary) => socket.getUserData().connection.message(message, isBinary),
         drain: (socket) => socket.getUserData().connection.drained(),
@@ -44,8 +36,9 @@ export function uwsTransport(uws: UwsModule, options: TransportOptions): ServerT
       });
       app.any('/*', (response, request) => answer(handler, response, request));
       return new Promise((resolve, reject) => {
-        app.listen(host, port, (socket) => {
-          if (socket === false) return reject(new Error(`${host}:${port} cannot be opened`));
+        // Without it a second sidecar would share the port unnoticed.
+        app.listen(host, port, uws.LIBUS_LISTEN_EXCLUSIVE_PORT, (socket) => {
+          if (socket === false) return void listenError(host, port).then(reject);
           listener = socket;
           resolve({ port: uws.us_socket_local_port(socket) });
         });
@@ -62,20 +55,51 @@ export function uwsTransport(uws: UwsModule, options: TransportOptions): ServerT
   };
 }
 
+/** uWebSockets.js does not say why: Node, asked for the same address, does. */
+function listenError(host: string, port: number): Promise<Error> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once('error', resolve);
+    server.listen({ host, port, exclusive: true }, () => {
+      server.close(() => resolve(new Error(`${host}:${port} cannot be opened`)));
+    });
+  });
+}
+
 function answer(handler: TransportHandler, response: UwsResponse, request: UwsRequest): void {
   const exchange = uwsExchange(uwsHead(response, request), response);
-  const { target } = exchange.head;
-  if (target.startsWith('/') && !target.startsWith('//') && !target.startsWith('/\\')) handler.request(exchange);
-  else exchange.respond(400, {}, 'The request target must begin with one slash.');
+  const fault = requestFault(exchange.head);
+  if (fault === undefined) handler.request(exchange);
+  else refuse(response, 400, {}, fault);
+}
+
+function refuse(response: UwsResponse, status: number, headers: Headers, body: string): void {
+  response.cork(() => {
+    writeHead(response, status, headers);
+    response.end(Buffer.from(body), true);
+  });
+}
+
+function upgrade(
+  handler: TransportHandler,
+  options: TransportOptions,
+  response: UwsResponse,
+  request: UwsRequest,
+  context: object,
+): void {
+  const head = uwsHead(response, request);
+  const fault = requestFault(head) ?? (isHandshake(head) ? undefined : 'The handshake is not that of RFC 6455.');
+  if (fault === undefined) handler.upgrade(uwsUpgrade(head, response, request, context, options));
+  else refuse(response, 400, {}, fault);
 }
 
 function uwsUpgrade(
+  head: RequestHead,
   response: UwsResponse,
   request: UwsRequest,
   context: object,
   options: TransportOptions,
 ): UpgradeRequest {
-  const head = uwsHead(response, request);
   const key = request.getHeader('sec-websocket-key');
   const extensions = options.compression === undefined ? '' : request.getHeader('sec-websocket-extensions');
   const offered = request.getHeader('sec-websocket-protocol');
@@ -87,11 +111,7 @@ function uwsUpgrade(
     head,
     protocols: offered === '' ? [] : offered.split(',').map((protocol) => protocol.trim()),
     refuse(status, headers, body) {
-      if (aborted) return;
-      response.cork(() => {
-        writeHead(response, status, headers);
-        response.end(body, true);
-      });
+      if (!aborted) refuse(response, status, headers, body);
     },
     accept({ protocol, sink }) {
       if (aborted) return undefined;
@@ -100,68 +120,4 @@ function uwsUpgrade(
       return connection;
     },
   };
-}
-
-class UwsConnection implements WebSocketConnection {
-  readonly #sink: WebSocketSink;
-  /** Messages of so many bytes are compressed; undefined: none. */
-  readonly #threshold: number | undefined;
-  #socket: UwsWebSocket<UserData> | undefined;
-  #closing = false;
-
-  constructor(sink: WebSocketSink, threshold: number | undefined) {
-    this.#sink = sink;
-    this.#threshold = threshold;
-  }
-
-  get bufferedBytes(): number {
-    return this.#socket?.getBufferedAmount() ?? 0;
-  }
-
-  send(data: string | Buffer, binary: boolean): SendResult {
-    if (this.#socket === undefined || this.#closing) return 'dropped';
-    const compress = this.#threshold !== undefined && data.length >= this.#threshold;
-    const result = this.#socket.send(data, binary, compress);
-    if (result === 2) return 'dropped';
-    return result === 1 ? 'flushed' : 'queued';
-  }
-
-  pause(): boolean {
-    return false;
-  }
-
-  resume(): void {
-    // Nothing was paused.
-  }
-
-  close(code: number, reason: string): void {
-    if (this.#closing) return;
-    this.#closing = true;
-    this.#socket?.end(code, reason);
-  }
-
-  terminate(): void {
-    this.#closing = true;
-    this.#socket?.close();
-  }
-
-  opened(socket: UwsWebSocket<UserData>): void {
-    this.#socket = socket;
-  }
-
-  message(data: ArrayBuffer, binary: boolean): void {
-    if (!this.#closing) this.#sink.message(Buffer.from(data), binary);
-  }
-
-  drained(): void {
-    if (this.bufferedBytes === 0) this.#sink.drained();
-  }
-
-  /** The socket must not be touched from here on. */
-  closed(code: number): void {
-    this.#socket = undefined;
-    this.#closing = true;
-    const clean = code !== LOST && code !== 0;
-    this.#sink.closed(code === 0 ? NO_CODE : code, clean);
-  }
 }
