@@ -25,8 +25,13 @@ const SHORT_FORMS: Readonly<Record<string, string>> = {
   LOG_LEVEL: 'log.level',
 };
 
-/** Read by the companion in the worker: no business of the sidecar, and no mistake. */
-const OF_THE_WORKER = new Set(['BRIDGEHEAD_LINK_URL']);
+/** Read by the companion in the worker alone, which often shares its environment with the sidecar: no mistake. */
+const OF_THE_WORKER = new Set([
+  'BRIDGEHEAD_LINK_URL',
+  'BRIDGEHEAD_CAPACITY',
+  'BRIDGEHEAD_DRAIN_SECONDS',
+  'BRIDGEHEAD_API_URL',
+]);
 
 /** `limits.payloadBytes` -> `BRIDGEHEAD_LIMITS_PAYLOAD_BYTES` */
 export function variableOf(path: string): string {

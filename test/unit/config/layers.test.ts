@@ -1,5 +1,7 @@
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { variableOf } from '../../../config/environment.ts';
+import { readEnvironment, variableOf } from '../../../config/environment.ts';
 import { allKeys } from '../../../config/keys.ts';
 import { loadConfig } from '../../../config/load.ts';
 import { reloaded } from '../../../config/reload.ts';
@@ -136,6 +138,20 @@ describe('the environment', () => {
     expect(notices).toEqual([
       'BRIDGEHEAD_LIMTS_SESSIONS is not a known variable; did you mean BRIDGEHEAD_LIMITS_SESSIONS?',
     ]);
+  });
+
+  it('knows every name that the companion reads', async () => {
+    const folder = new URL('../../../python/src/', import.meta.url).pathname;
+    const files = (await readdir(folder, { recursive: true })).filter((name) => name.endsWith('.py'));
+    const texts = await Promise.all(files.map((name) => readFile(join(folder, name), 'utf8')));
+    // What is read from Django's settings is no variable.
+    const read = texts.flatMap((text) => [...text.matchAll(/(?<!settings, )"(BRIDGEHEAD_[A-Z_]+)"/g)]);
+    const names = new Set(read.map(([, name = '']) => name));
+    expect(names.size).toBeGreaterThan(8);
+    for (const name of names) {
+      const { notices } = readEnvironment({ [name]: '1' });
+      expect(notices, name).toEqual([]);
+    }
   });
 
   it('tells broken JSON as a fault of its variable', async () => {
