@@ -40,19 +40,21 @@ export function findPythons(): Python[] {
   return [...found.values()].sort((a, b) => rank(b) - rank(a));
 }
 
-/** The wanted minor version if it is there, else the best one; without any, an error with the command to run. */
-function findPython(wanted?: string): Python {
-  const pythons = findPythons();
-  const python = pythons.find(({ minor }) => minor === wanted) ?? pythons[0];
-  if (!python) {
-    throw new Error(
-      'Python 3.12 or newer is needed and was neither on PATH nor among the versions of pyenv. Run one of:\n' +
-        '  pyenv install 3.13\n' +
-        '  apt-get install -y python3.13 python3.13-venv   # Debian 13, Ubuntu 25.04 and newer\n' +
-        '  brew install python@3.13',
-    );
-  }
-  return python;
+/**
+ * The wanted minor version if it is there, else the best one unless it must be `exact`; without any, an error with the command
+ * to run.
+ */
+export function choosePython(pythons: readonly Python[], wanted: string, exact: boolean): Python {
+  const python = pythons.find(({ minor }) => minor === wanted) ?? (exact ? undefined : pythons[0]);
+  if (python !== undefined) return python;
+  const needed = exact ? `Python ${wanted} is needed for the tests` : 'Python 3.12 or newer is needed';
+  const found = pythons.map(({ version }) => version).join(', ') || 'none that is new enough';
+  throw new Error(
+    `${needed} and was neither on PATH nor among the versions of pyenv (found: ${found}). Run one of:\n` +
+      `  pyenv install ${wanted}\n` +
+      `  apt-get install -y python${wanted} python${wanted}-venv   # where the distribution has it\n` +
+      `  brew install python@${wanted}`,
+  );
 }
 
 /**
@@ -61,12 +63,18 @@ function findPython(wanted?: string): Python {
  * interrupted. The first time takes a minute or two; `onProgress` is told before it begins.
  */
 export async function pythonEnv(
-  options: { reflex?: ReflexVersion; python?: Python; onProgress?: (text: string) => void } = {},
+  options: {
+    reflex?: ReflexVersion;
+    python?: Python;
+    /** No other minor version will do: the tests name the versions that they ran on. */
+    exact?: boolean;
+    onProgress?: (text: string) => void;
+  } = {},
 ): Promise<PythonEnv> {
   const reflex = options.reflex ?? '0.10';
   const wanted = reflex === '0.9' ? '3.12' : '3.13';
   if (options.python === undefined && findPythons().length === 0) await installPython();
-  const python = options.python ?? findPython(wanted);
+  const python = options.python ?? choosePython(findPythons(), wanted, options.exact ?? false);
   const requirements = [
     join(checkout, 'python', 'requirements', `reflex-${reflex}.txt`),
     join(checkout, 'examples', 'shop', 'requirements.txt'),
@@ -122,7 +130,7 @@ export async function pythonEnv(
   return env;
 }
 
-/** On a bare Debian or Ubuntu, whose own Python may be new enough; elsewhere findPython says what to do. */
+/** On a bare Debian or Ubuntu, whose own Python may be new enough; elsewhere choosePython says what to do. */
 async function installPython(): Promise<void> {
   if (mayInstallPackages()) await installPackage('python3-venv');
 }

@@ -26,6 +26,8 @@ interface Part {
 }
 
 const results = join(cacheFolder, 'test-results');
+/** What this machine cannot run, said once more at the end. */
+const notRun: string[] = [];
 const onePassed: Counts = { passed: 1, failed: 0, skipped: 0 };
 
 const parts: Readonly<Record<string, Part>> = {
@@ -65,8 +67,9 @@ async function prepare(): Promise<undefined> {
     console.log(`${program.name.padEnd(14)} ${await requireProgram(program)}`);
   }
   for (const { version, path } of findPythons()) console.log(`${`python ${version}`.padEnd(14)} ${path}`);
-  const python = await pythonEnv({ reflex: '0.10', onProgress });
-  await pythonEnv({ reflex: '0.9', onProgress });
+  const python = await pythonEnv({ reflex: '0.10', exact: true, onProgress });
+  const older = await pythonEnv({ reflex: '0.9', exact: true, onProgress });
+  for (const { reflex, version } of [python, older]) console.log(`reflex ${reflex} runs on Python ${version}`);
   await builtFrontend(python, { onProgress });
   return undefined;
 }
@@ -77,7 +80,8 @@ async function check(): Promise<Counts> {
 }
 
 async function pythonCheck(): Promise<Counts> {
-  const python = await pythonEnv();
+  const python = await pythonEnv({ exact: true });
+  console.log(`Python ${python.version}`);
   const folder = join(checkout, 'python');
   const apps = [shopFolder, join(checkout, 'bench', 'app')];
   await show(join(python.bin, 'ruff'), ['check', '--no-cache', folder, ...apps], 1);
@@ -98,9 +102,11 @@ async function vitest(project: string, minutes: number): Promise<Counts> {
 }
 
 async function uws(): Promise<Counts | undefined> {
-  const node = await uwsNode();
+  const node = await uwsNode().catch((cause: Error) => {
+    throw new Error(`uWebSockets.js could not be fetched, so its suite did not run. ${cause.message}`, { cause });
+  });
   if (typeof node === 'string') {
-    console.log(`NOT RUN: ${node}`);
+    notRun.push(`uws: ${node}`);
     return undefined;
   }
   const file = join(results, 'uws.json');
@@ -113,7 +119,7 @@ async function uws(): Promise<Counts | undefined> {
 }
 
 async function pytest(reflex: ReflexVersion): Promise<Counts> {
-  const python: PythonEnv = await pythonEnv({ reflex });
+  const python: PythonEnv = await pythonEnv({ reflex, exact: true });
   console.log(`Python ${python.version}`);
   const file = join(results, `python-${reflex}.xml`);
   return counted(file, pytestCounts, () =>
@@ -181,10 +187,12 @@ async function main(names: readonly string[]): Promise<void> {
     const { passed, failed, skipped } = counts ?? { passed: 0, failed: 0, skipped: 0 };
     sum.passed += passed;
     sum.failed += failed;
-    const outcome = counts ? `${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}` : 'done';
+    const unable = notRun.some((text) => text.startsWith(`${name}:`)) ? 'not run' : 'done';
+    const outcome = counts ? `${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}` : unable;
     console.log(`--- ${name}: ${outcome} (${seconds} s)`);
     if (failed > 0) failures.push(`${name} (${failed})`);
   }
+  if (notRun.length > 0) console.log(`\n=== NOT RUN: ${notRun.join('; ')} ===`);
   if (failures.length > 0) console.log(`\n=== FAILED: ${failures.join(', ')} ===`);
   console.log(`\n${sum.passed} passed, ${sum.failed} failed`);
   // Everything is done; what a failing test left behind must not hold the result back.

@@ -28,7 +28,10 @@ export interface UwsNode {
   readonly module: string;
 }
 
-/** A Node and a copy of uWebSockets.js that it can load; a text where there are no binaries for this machine, which says so. */
+/**
+ * A Node and a copy of uWebSockets.js that it can load; a text that says why where none runs on this machine. A copy that cannot be
+ * fetched is an error.
+ */
 export async function uwsNode(): Promise<UwsNode | string> {
   const { platform, arch, versions } = process;
   const builds = ['linux x64', 'linux arm64', 'darwin x64', 'darwin arm64'];
@@ -37,11 +40,16 @@ export async function uwsNode(): Promise<UwsNode | string> {
   if (platform === 'linux' && header.glibcVersionRuntime === undefined) {
     return 'uWebSockets.js has no binary for a Linux without glibc';
   }
+  const isNewEnough = platform !== 'linux' || newerOrSame(header.glibcVersionRuntime ?? '', copy.glibc);
+  const apt = isNewEnough ? undefined : debianApt();
+  if (!isNewEnough && apt === undefined) {
+    return `uWebSockets.js needs glibc ${copy.glibc}; this machine has ${header.glibcVersionRuntime} and no Debian mirror with a newer one`;
+  }
+  await rm(logFile, { force: true });
   await withLock(`${folder}.lock`, () => fetchModule(`uws_${platform}_${arch}_${versions.modules}.node`));
   const module = join(folder, 'node_modules', 'uWebSockets.js', 'uws.js');
-  const isNewEnough = platform !== 'linux' || newerOrSame(header.glibcVersionRuntime ?? '', copy.glibc);
-  if (isNewEnough) return { command: process.execPath, args: [], module };
-  const libraries = await withLock(`${folder}.lock`, fetchGlibc);
+  if (apt === undefined) return { command: process.execPath, args: [], module };
+  const libraries = await withLock(`${folder}.lock`, () => fetchGlibc(apt));
   const loader = (await readdir(libraries)).find((name) => /^ld-linux.*\.so/.test(name));
   if (loader === undefined) throw new Error(`${libraries} has no ld-linux; remove ${folder} and try again`);
   return { command: join(libraries, loader), args: ['--library-path', libraries, process.execPath], module };
@@ -55,7 +63,9 @@ async function fetchModule(binary: string): Promise<void> {
   const scratch = await mkdtemp(join(folder, 'unpacked-'));
   try {
     const env = { ...process.env, PATH: pathWithPinnedNode };
-    const args = ['pack', '--silent', '--ignore-scripts', '--pack-destination', scratch, copy.packed];
+    // Errors alone, but those; a registry that does not answer is given up within half a minute.
+    const flags = ['--loglevel=error', '--fetch-retry-maxtimeout=10000', '--ignore-scripts'];
+    const args = ['pack', ...flags, '--pack-destination', scratch, copy.packed];
     await run({ name: `npm pack ${copy.packed}`, command: 'npm', args, env, logFile, timeoutMs: 5 * 60_000 });
     const archive = join(scratch, (await readdir(scratch))[0] ?? '');
     const integrity = `sha512-${createHash('sha512')
@@ -74,21 +84,15 @@ async function fetchModule(binary: string): Promise<void> {
  * A newer glibc in a folder, for this one process alone: Debian 13's, from the mirror this machine has its packages from, with
  * lists and signatures of their own.
  */
-async function fetchGlibc(): Promise<string> {
+async function fetchGlibc({ aptGet, mirror }: DebianApt): Promise<string> {
   const target = join(folder, 'glibc');
   const found = await libraryFolder(target);
   if (found !== undefined) return found;
-  const aptGet = findProgram({ name: 'apt-get', aptPackage: 'apt' });
-  if (aptGet === undefined) {
-    throw new Error(
-      `uWebSockets.js needs glibc ${copy.glibc}, which is newer than this machine's, and there is no apt-get`,
-    );
-  }
   const scratch = await mkdtemp(join(folder, 'apt-'));
   try {
     const keyring = '/usr/share/keyrings/debian-archive-keyring.gpg';
     const signed = existsSync(keyring) ? `[signed-by=${keyring}] ` : '';
-    await writeFile(join(scratch, 'sources.list'), `deb ${signed}${debianMirror(aptGet)} trixie main\n`);
+    await writeFile(join(scratch, 'sources.list'), `deb ${signed}${mirror} trixie main\n`);
     for (const part of ['parts', 'state/lists/partial', 'cache/archives/partial', 'unpacked']) {
       await mkdir(join(scratch, part), { recursive: true });
     }
@@ -128,17 +132,19 @@ async function libraryFolder(root: string): Promise<string | undefined> {
   return names.map((name) => join(parent, name)).find((path) => existsSync(join(path, 'libc.so.6')));
 }
 
-function debianMirror(aptGet: string): string {
-  const targets = execFileSync(aptGet, ['indextargets', '--format', '$(REPO_URI)', 'Created-By: Packages'], {
-    encoding: 'utf8',
-  });
+interface DebianApt {
+  readonly aptGet: string;
+  readonly mirror: string;
+}
+
+/** Undefined where packages come from elsewhere: what is Debian's is not to be had there. */
+function debianApt(): DebianApt | undefined {
+  const aptGet = findProgram({ name: 'apt-get', aptPackage: 'apt' });
+  if (aptGet === undefined) return undefined;
+  const args = ['indextargets', '--format', '$(REPO_URI)', 'Created-By: Packages'];
+  const targets = execFileSync(aptGet, args, { encoding: 'utf8' });
   const mirror = targets.split('\n').find((uri) => /\/debian\/?$/.test(uri));
-  if (mirror === undefined) {
-    throw new Error(
-      `uWebSockets.js needs glibc ${copy.glibc}; this machine's is older and has no Debian mirror for a newer one`,
-    );
-  }
-  return mirror;
+  return mirror === undefined ? undefined : { aptGet, mirror };
 }
 
 function newerOrSame(version: string, than: number): boolean {

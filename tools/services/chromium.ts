@@ -1,16 +1,16 @@
 import { chromium } from 'playwright-core';
 import type { Browser } from 'playwright-core';
-import { findProgram, requireProgram } from './install.ts';
+import { requireProgram } from './install.ts';
 
-export const chromiumProgram = { name: 'chromium', aptPackage: 'chromium' };
-const otherNames = ['chromium-browser', 'google-chrome', 'google-chrome-stable'];
+export const chromiumProgram = {
+  name: 'chromium',
+  otherNames: ['chromium-browser', 'google-chrome', 'google-chrome-stable'],
+  aptPackage: 'chromium',
+};
 
 /** A headless Chromium from the machine's own installation; the caller closes it. */
 export async function launchChromium(): Promise<Browser> {
-  const executablePath =
-    findProgram(chromiumProgram) ??
-    otherNames.map((name) => findProgram({ name, aptPackage: 'chromium' })).find((path) => path !== undefined) ??
-    (await requireProgram(chromiumProgram));
+  const executablePath = await requireProgram(chromiumProgram);
   return chromium.launch({
     executablePath,
     args: [

@@ -9,6 +9,8 @@ import { withLock } from '../lock.ts';
 export interface Program {
   /** The command's name. */
   name: string;
+  /** Other names of the same program, looked for where this one is not found. */
+  otherNames?: readonly string[];
   /** The Debian package that has it. */
   aptPackage: string;
   /** Folders to look in beside PATH; a `*` stands for any one folder name (the highest number first). */
@@ -19,7 +21,8 @@ export interface Program {
 export function findProgram(program: Program): string | undefined {
   const usual = ['/usr/sbin', '/usr/local/sbin', '/usr/local/bin', '/usr/bin', '/opt/homebrew/bin'];
   const folders = [...(process.env['PATH'] ?? '').split(':'), ...usual, ...(program.folders ?? []).flatMap(expand)];
-  return folders.map((folder) => join(folder, program.name)).find(isExecutable);
+  const names = [program.name, ...(program.otherNames ?? [])];
+  return names.flatMap((name) => folders.map((folder) => join(folder, name))).find(isExecutable);
 }
 
 /** Finds a program, installing its Debian package first where that is possible; else an error with the command to run. */
