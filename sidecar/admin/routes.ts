@@ -34,7 +34,13 @@ const MOST_SESSIONS = 10_000;
 export function adminRoutes({ operator, metrics, guard }: RouteParts): Route[] {
   const health = (details: boolean): Reply => {
     const ready = operator.ready();
-    const body = { status: ready ? 'ready' : 'unready', ...(details && { dependencies: operator.health() }) };
+    const dependencies = operator.health();
+    // Also what can be done without, since events flow on. Everybody may read this: a kind, never an address.
+    const down = dependencies
+      .filter(({ state }) => state === 'down')
+      .map(({ name }) => name.replace(/ \S+:\/\/.*/, ''));
+    const degraded = [...new Set(down)];
+    const body = { status: ready ? 'ready' : 'unready', degraded, ...(details && { dependencies }) };
     return json(ready ? 200 : 503, body);
   };
   return [

@@ -16,6 +16,7 @@ const KEY = 'correct horse battery staple'.replaceAll(' ', '-');
 /** An operator over a list of sessions. */
 class Sessions implements Operator {
   isReady = true;
+  redis: 'up' | 'down' = 'up';
   drains = 0;
   readonly open = new Map<string, SessionSummary>(
     ['a', 'b', 'c/d'].map((id) => [
@@ -40,7 +41,12 @@ class Sessions implements Operator {
     return this.isReady;
   }
   health() {
-    return [{ name: 'backend x', state: this.isReady ? 'up' : 'down', required: true, detail: '' } as const];
+    const state = this.isReady ? 'up' : 'down';
+    return [
+      { name: 'backend http://10.0.0.5:8000', state, required: true, detail: '' } as const,
+      { name: 'backend http://10.0.0.6:8000', state, required: true, detail: '' } as const,
+      { name: 'redis', state: this.redis, required: false, detail: '' } as const,
+    ];
   }
   stats() {
     const sessions = this.open.size;
@@ -129,8 +135,17 @@ describe('the admin listener on loopback', () => {
     expect(await ask('GET /health/ready')).toMatchObject({ status: 503 });
     expect(await ask('GET /health')).toMatchObject({
       status: 503,
-      json: { status: 'unready', dependencies: [{ name: 'backend x', state: 'down' }] },
+      json: { status: 'unready', dependencies: [{ name: 'backend http://10.0.0.5:8000', state: 'down' }, {}, {}] },
     });
+  });
+
+  it('is ready without what it can do without, and names it, though not by its address', async () => {
+    const { operator, ask } = await start();
+    expect((await ask('GET /health/ready')).json).toEqual({ status: 'ready', degraded: [] });
+    operator.redis = 'down';
+    expect((await ask('GET /health/ready')).json).toEqual({ status: 'ready', degraded: ['redis'] });
+    operator.isReady = false;
+    expect((await ask('GET /health/ready')).json).toEqual({ status: 'unready', degraded: ['backend', 'redis'] });
   });
 
   it('reads without a key', async () => {
@@ -319,7 +334,7 @@ describe('the admin listener off loopback', () => {
     const { ask } = await start({ address, apiKey: undefined });
     expect(await ask('GET /health/live')).toMatchObject({ status: 200 });
     expect(await ask('GET /health/ready')).toMatchObject({ status: 200 });
-    expect((await ask('GET /health')).json).toEqual({ status: 'ready' });
+    expect((await ask('GET /health')).json).toEqual({ status: 'ready', degraded: [] });
     for (const line of ['GET /', 'GET /dashboard.js', 'GET /metrics', 'GET /api/stats', 'POST /api/drain']) {
       expect(await ask(line)).toMatchObject({ status: 403, json: { error: { code: 'no_api_key' } } });
     }
