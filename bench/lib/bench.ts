@@ -1,7 +1,7 @@
 import type { TableRow } from './table.ts';
 
 export interface BenchOptions {
-  /** Shorter rounds and less data; the targets stay. */
+  /** Shorter rounds and less data; the targets stay, but for how much was measured. */
   readonly quick: boolean;
   /** With `relay`: over links. */
   readonly link: boolean;
