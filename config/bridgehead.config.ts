@@ -24,8 +24,8 @@ export default defineConfig({
 
     // The first rule that matches decides. `*` is any run of characters, `?` one character.
     rules: [
-      // The cart drawer never looks at the user: Django's session and user queries are saved.
-      { state: 'shop.cart.CartDrawer*', tier: 'none' },
+      // The cart never looks at the user: Django's session and user queries are saved.
+      { state: 'shop.cart.CartState', tier: 'none' },
       // Orders need to know who asks, and nothing else of Django.
       { state: 'shop.orders.*', tier: 'auth_only' },
       // A path only ever raises a tier: it is the client's own word.

@@ -44,6 +44,21 @@ describe('the documentation', () => {
     expect(config.name).toBe('shop');
     expect(config.tiers.resolve?.({ upload: true } as never, {} as never)).toBe('full');
   });
+
+  it('the rules of the example name states that the shop has', async () => {
+    const { config } = await loadConfig({
+      folder: root.pathname,
+      file: 'config/bridgehead.config.ts',
+      environment: {},
+    });
+    const states = config.tiers.rules.flatMap(({ state }) => (state === undefined ? [] : [state]));
+    expect(states.length).toBeGreaterThan(1);
+    for (const state of states) {
+      const [, module = '', name = ''] = /^shop\.(\w+)\.(\w+|\*)$/.exec(state) ?? [];
+      const text = await readFile(new URL(`examples/shop/shop/${module}.py`, root), 'utf8');
+      expect(text).toMatch(name === '*' ? /^class \w+State\(/m : new RegExp(`^class ${name}\\(`, 'm'));
+    }
+  });
 });
 
 describe('a new file', () => {
