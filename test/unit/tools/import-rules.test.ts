@@ -43,5 +43,5 @@ it('the linter refuses imports that go the wrong way, and what a library must no
   const oxlint = join(checkout, 'node_modules', '.bin', 'oxlint');
   const { stdout } = spawnSync(oxlint, ['--format', 'unix'], { cwd: folder, encoding: 'utf8' });
   const found = new Set([...stdout.matchAll(/^(\S+?):\d+:\d+:/gm)].map(([, file]) => file));
-  expect([...found].toSorted()).toEqual(wrong.map(([file]) => file).toSorted());
+  expect(found).toEqual(new Set(wrong.map(([file]) => file)));
 });
