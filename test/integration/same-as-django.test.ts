@@ -1,12 +1,21 @@
+import type { Socket } from 'socket.io-client';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startPostgres, startRedis, type Postgres, type Redis } from '../../tools/services/index.ts';
-import { AUTH_TIERS, DjangoStack, SOURCES, type Person } from '../support/django-stack.ts';
+import { AUTH_TIERS, DjangoStack, SOURCES, type Person, type SourceName } from '../support/django-stack.ts';
+import { expectedVerdicts, GUARDS, verdicts, type Verdicts } from '../support/access-verdicts.ts';
 import { eventually } from '../support/eventually.ts';
+import type { Rights } from '../support/shop-stack.ts';
+
+const PERMISSION = 'shop.change_product';
+/** Invalidations arrive within 100 ms; the rest is for the events that look. Milliseconds. */
+const SOON = { timeout: 1_000 };
 
 /** What stands before the first event, and what happens between it and the next; Django says who it is each time. */
 interface Case {
   readonly what: string;
   readonly arrange: (world: DjangoStack) => Promise<{ cookie: string | undefined; name?: string }>;
+  /** A source that cannot know the user: the worker decides what they may. */
+  readonly unknownTo?: SourceName;
   readonly change?: (world: DjangoStack, made: Person) => Promise<string | undefined | void>;
 }
 
@@ -18,6 +27,17 @@ const op =
   };
 const byCookie = ({ cookie }: { cookie: string }): object => ({ cookie });
 const byName = ({ name }: { name: string }): object => ({ username: name });
+/** A group of their own, which has the permission. */
+function inGroup({ name }: Person): object {
+  return { username: name, group: name, permission: PERMISSION };
+}
+const having =
+  (name: string, values: (made: Person) => object) =>
+  async (world: DjangoStack): Promise<Person> => {
+    const made = await world.user();
+    await world.django.run(name, values(made));
+    return made;
+  };
 
 const CASES: readonly Case[] = [
   { what: 'no cookie', arrange: async () => ({ cookie: undefined }) },
@@ -110,6 +130,8 @@ const CASES: readonly Case[] = [
   },
   {
     what: 'a session of a backend that is not configured',
+    // Any class may be a backend; it knows what Django's own do.
+    unknownTo: 'django-db',
     arrange: async (world) => {
       const made = await world.user();
       await world.django.run('edit_session', { cookie: made.cookie, _auth_user_backend: 'other.Backend' });
@@ -155,12 +177,38 @@ const CASES: readonly Case[] = [
   {
     what: 'given a permission meanwhile',
     arrange: someone,
-    change: op('grant', ({ name }) => ({ username: name, permission: 'shop.change_product' })),
+    change: op('grant', ({ name }) => ({ username: name, permission: PERMISSION })),
+  },
+  { what: 'put into a group meanwhile', arrange: someone, change: op('join', inGroup) },
+  {
+    what: 'staff no more',
+    arrange: (world) => world.user({ is_staff: true }),
+    change: op('save_user', ({ name }) => ({ username: name, is_staff: false })),
   },
   {
-    what: 'put into a group meanwhile',
-    arrange: someone,
-    change: op('join', ({ name }) => ({ username: name, group: 'crew' })),
+    what: 'a superuser no more',
+    arrange: (world) => world.user({ is_superuser: true, is_staff: true }),
+    change: op('save_user', ({ name }) => ({ username: name, is_superuser: false })),
+  },
+  {
+    what: 'a permission taken away meanwhile',
+    arrange: having('grant', ({ name }) => ({ username: name, permission: PERMISSION })),
+    change: op('revoke_all', byName),
+  },
+  {
+    what: 'taken out of a group meanwhile',
+    arrange: having('join', inGroup),
+    change: op('leave', ({ name }) => ({ username: name, group: name })),
+  },
+  {
+    what: 'a permission taken away from their group meanwhile',
+    arrange: having('join', inGroup),
+    change: op('take_from_group', ({ name }) => ({ group: name, permission: PERMISSION })),
+  },
+  {
+    what: 'their group deleted meanwhile',
+    arrange: having('join', inGroup),
+    change: op('delete_group', ({ name }) => ({ group: name })),
   },
   {
     what: 'a deactivation that was rolled back',
@@ -207,7 +255,8 @@ describe.each(SOURCES)('the user of an event is whom Django says, by the source 
   beforeAll(async () => {
     redis = await startRedis();
     postgres = await startPostgres();
-    stack = await DjangoStack.start({ source, databaseUrl: postgres.url, redisUrl: redis.url });
+    const services = { databaseUrl: postgres.url, redisUrl: redis.url };
+    stack = await DjangoStack.start({ source, ...services, rights: true, config: { tiers: GUARDS } });
   });
 
   afterAll(async () => {
@@ -220,14 +269,33 @@ describe.each(SOURCES)('the user of an event is whom Django says, by the source 
     it.each(CASES)('$what', async ({ arrange, change }) => {
       const made = await arrange(stack);
       const client = await stack.connect(made.cookie);
-      expect((await stack.ask(client, { tier })).user).toBe(await stack.says(made.cookie));
+      const asks = async (tab: Socket): Promise<Rights | null> => (await stack.ask(tab, { tier })).rights;
+      expect(await asks(client)).toEqual(await stack.rights(made.cookie));
       if (change === undefined) return;
       // Warm by now: the next answer would come from memory.
-      expect((await stack.ask(client, { tier })).user).toBe(await stack.says(made.cookie));
+      expect(await asks(client)).toEqual(await stack.rights(made.cookie));
       const cookie = (await change(stack, { cookie: made.cookie ?? '', name: made.name ?? '' })) ?? made.cookie;
       const next = cookie === made.cookie ? client : await stack.connect(cookie);
-      const expected = await stack.says(cookie);
-      await eventually(async () => (await stack.ask(next, { tier })).user).toBe(expected);
+      const expected = await stack.rights(cookie);
+      await eventually(() => asks(next), SOON).toEqual(expected);
+    });
+  });
+
+  describe('and so is what they may at the edge', () => {
+    it.each(CASES)('$what', async ({ arrange, change, unknownTo }) => {
+      const made = await arrange(stack);
+      const client = await stack.connect(made.cookie);
+      const by = source === unknownTo ? 'worker' : 'edge';
+      const judged = async (cookie: string | undefined): Promise<Verdicts> =>
+        expectedVerdicts(await stack.rights(cookie));
+      expect(await verdicts(stack, client, by)).toEqual(await judged(made.cookie));
+      if (change === undefined) return;
+      // Warm by now.
+      expect(await verdicts(stack, client)).toEqual(await judged(made.cookie));
+      const cookie = (await change(stack, { cookie: made.cookie ?? '', name: made.name ?? '' })) ?? made.cookie;
+      const next = cookie === made.cookie ? client : await stack.connect(cookie);
+      const expected = await judged(cookie);
+      await eventually(() => verdicts(stack, next), SOON).toEqual(expected);
     });
   });
 });

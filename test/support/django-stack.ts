@@ -12,7 +12,7 @@ import { startShop, type Shop } from '../../tools/shop.ts';
 import { startComposed, type Composed } from './composed.ts';
 import { startDjangoConsole, type DjangoConsole } from './django-console.ts';
 import { eventually } from './eventually.ts';
-import type { DebugEvent } from './shop-stack.ts';
+import type { DebugEvent, Rights } from './shop-stack.ts';
 
 const STATE = 'reflex___state____state';
 const APP_STATE = `${STATE}.reflex_django___auth_state____django_user_state.reflex_django___states____app_state`;
@@ -40,6 +40,8 @@ export interface DjangoStackOptions {
   readonly secretKeyFallbacks?: readonly string[];
   readonly config?: ConfigInput;
   readonly clock?: Clock;
+  /** Whether each event tells what its user may; default false. */
+  readonly rights?: boolean;
 }
 
 export interface Person {
@@ -98,6 +100,7 @@ export class DjangoStack {
       BRIDGEHEAD_SECRET: secret,
       BRIDGEHEAD_NAME: 'default',
       BRIDGEHEAD_LINK_URL: `tcp://127.0.0.1:${linkPort}`,
+      ...(options.rights === true && { SHOP_DEBUG_RIGHTS: '1' }),
       ...(secretKey !== undefined && { SECRET_KEY: secretKey }),
       ...(secretKeyFallbacks !== undefined && { SECRET_KEY_FALLBACKS: secretKeyFallbacks.join(',') }),
     };
@@ -175,6 +178,11 @@ export class DjangoStack {
     return this.django.run<string>('whoami', { cookie: cookie ?? null });
   }
 
+  /** What plain Django lets them do now. */
+  rights(cookie: string | undefined): Promise<Rights> {
+    return this.django.run<Rights>('rights', { cookie: cookie ?? null });
+  }
+
   /** A tab, at the sidecar or at another address. */
   async connect(cookie: string | undefined, options: { url?: string; token?: string } = {}): Promise<Socket> {
     const client = io(`${options.url ?? this.sidecar.url}/_event`, {
@@ -195,7 +203,7 @@ export class DjangoStack {
 
   /** Sends an event and tells what it met in Python. */
   async ask(client: Socket, { tier, annotation, mayFail = false }: Question): Promise<DebugEvent> {
-    const last = (await this.#events(0)).at(-1)?.number ?? 0;
+    const last = (await this.events(0)).at(-1)?.number ?? 0;
     const own = annotation === undefined ? {} : { _bridgehead: annotation };
     let failed = false;
     if (mayFail) client.once('event', () => (failed = true));
@@ -207,7 +215,7 @@ export class DjangoStack {
     let found: DebugEvent | undefined;
     await waitUntil(
       async () => {
-        found = (await this.#events(last)).find((one) => one.name === HANDLERS[tier] && (one.tier !== null || failed));
+        found = (await this.events(last)).find((one) => one.name === HANDLERS[tier] && (one.tier !== null || failed));
         return found !== undefined;
       },
       { intervalMs: 10, what: `the event of tier ${tier} in the worker` },
@@ -215,7 +223,8 @@ export class DjangoStack {
     return found as DebugEvent;
   }
 
-  async #events(since: number): Promise<DebugEvent[]> {
+  /** What the worker has seen after the event of this number. */
+  async events(since: number): Promise<DebugEvent[]> {
     const answer = await fetch(`${this.shop.url}/debug/events?since=${since}`);
     return ((await answer.json()) as { events: DebugEvent[] }).events;
   }

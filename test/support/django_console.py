@@ -20,6 +20,7 @@ from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory
 from django.utils import timezone
+from shop.debug.rights import rights_of
 
 # A session's auth hash is made of the stored password, whatever it was hashed with.
 settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
@@ -44,6 +45,14 @@ def whoami(cookie: str | None) -> str:
         name = user.get_username() if user.is_authenticated else "anonymous"
         transaction.set_rollback(True)
     return name
+
+
+def rights(cookie: str | None) -> dict[str, Any]:
+    """The same with what that user may."""
+    with transaction.atomic():
+        found = rights_of(request_with(cookie).user)
+        transaction.set_rollback(True)
+    return found
 
 
 def make_user(username: str, **fields: Any) -> int:
@@ -128,21 +137,36 @@ def bulk_update(username: str, **fields: Any) -> None:
 
 
 def grant(username: str, permission: str) -> None:
-    app, codename = permission.split(".")
-    found = Permission.objects.get(content_type__app_label=app, codename=codename)
-    User.objects.get(username=username).user_permissions.add(found)
+    User.objects.get(username=username).user_permissions.add(permission_of(permission))
 
 
 def revoke_all(username: str) -> None:
     User.objects.get(username=username).user_permissions.clear()
 
 
-def join(username: str, group: str) -> None:
-    User.objects.get(username=username).groups.add(Group.objects.get_or_create(name=group)[0])
+def permission_of(name: str) -> Permission:
+    app, codename = name.split(".")
+    return Permission.objects.get(content_type__app_label=app, codename=codename)
+
+
+def join(username: str, group: str, permission: str) -> None:
+    """Into a group that has this permission."""
+    found = Group.objects.get_or_create(name=group)[0]
+    found.permissions.add(permission_of(permission))
+    User.objects.get(username=username).groups.add(found)
+
+
+def leave(username: str, group: str) -> None:
+    User.objects.get(username=username).groups.remove(Group.objects.get(name=group))
+
+
+def take_from_group(group: str, permission: str) -> None:
+    Group.objects.get(name=group).permissions.remove(permission_of(permission))
 
 
 OPERATIONS = {
     "whoami": whoami,
+    "rights": rights,
     "make_user": make_user,
     "user_id": lambda username: User.objects.get(username=username).pk,
     "log_in": log_in,
@@ -162,6 +186,9 @@ OPERATIONS = {
     "grant": grant,
     "revoke_all": revoke_all,
     "join": join,
+    "leave": leave,
+    "take_from_group": take_from_group,
+    "delete_group": lambda group: Group.objects.get(name=group).delete() and None,
     "backend_key": lambda: BACKEND_SESSION_KEY,
 }
 

@@ -17,9 +17,24 @@ export interface DebugEvent {
   readonly origin: string | null;
   readonly annotation: string | null;
   readonly user: string | null;
+  /** Where SHOP_DEBUG_RIGHTS is set. */
+  readonly rights: Rights | null;
   readonly bridge_queries: number;
   readonly queries: number;
   readonly router_data_keys: readonly string[];
+}
+
+/** Who a user is and what they may, in an event or to Django itself. */
+export interface Rights {
+  readonly name: string;
+  readonly first_name: string | null;
+  readonly last_name: string | null;
+  readonly email: string | null;
+  readonly is_active: boolean;
+  readonly is_staff: boolean;
+  readonly is_superuser: boolean;
+  /** Of `shop.change_product`. */
+  readonly has_perm: boolean;
 }
 
 export interface ShopStack {

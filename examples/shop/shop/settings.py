@@ -19,6 +19,7 @@ CSRF_TRUSTED_ORIGINS = [origin for origin in os.environ.get("CSRF_TRUSTED_ORIGIN
 SHOP_PLAIN = os.environ.get("SHOP_PLAIN") == "1"
 # Opens /debug/: what each event met in Python. Tests only.
 SHOP_DEBUG = os.environ.get("SHOP_DEBUG") == "1"
+SHOP_DEBUG_RIGHTS = SHOP_DEBUG and os.environ.get("SHOP_DEBUG_RIGHTS") == "1"
 # A folder with the exported frontend, which the worker then serves itself (the demo: one address for everything).
 SHOP_FRONTEND_DIR = os.environ.get("SHOP_FRONTEND_DIR") or None
 

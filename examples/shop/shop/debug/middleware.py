@@ -2,12 +2,15 @@
 
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from bridgehead.events import EventReport
+from django.conf import settings
 from django.utils.functional import LazyObject, empty
 from reflex.middleware import Middleware
 from reflex_django.bridge.context import current_event_tier, current_request
 
 from shop.debug.record import begin, current
+from shop.debug.rights import rights_of
 
 
 def seen_user(request: Any) -> tuple[str | None, str | None]:
@@ -35,6 +38,10 @@ class AfterBridge(Middleware):
         record = current.get()
         if record is None:
             return
-        record.tier = current_event_tier()
         record.bridge_queries = record.queries
-        record.user, record.user_type = seen_user(current_request())
+        request = current_request()
+        if settings.SHOP_DEBUG_RIGHTS and request is not None:
+            record.rights = await sync_to_async(lambda: rights_of(request.user))()
+        record.user, record.user_type = seen_user(request)
+        # Last: whoever has read a tier has the rest too.
+        record.tier = current_event_tier()

@@ -15,8 +15,8 @@ class EventRecord:
     `tier` is what reflex-django resolved; `source` is who decided it, `origin` who began the event and `annotation`
     what the companion made of the signed note, all three as the companion reports them (null where it was not asked);
     `user` is who `request.user` was when the handler began: a user name, "anonymous", "unresolved" (nobody has
-    asked Django yet) or null (no request at all). `bridge_queries` were made before the handler began, `queries`
-    in all.
+    asked Django yet) or null (no request at all); `rights` (SHOP_DEBUG_RIGHTS) is what that user may.
+    `bridge_queries` were made before the handler began, `queries` in all.
     """
 
     number: int
@@ -29,6 +29,7 @@ class EventRecord:
     annotation: str | None = None
     user: str | None = None
     user_type: str | None = None
+    rights: dict[str, Any] | None = None
     bridge_queries: int = 0
     queries: int = 0
     router_data_keys: list[str] = dataclasses.field(default_factory=list)
