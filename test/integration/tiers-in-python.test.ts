@@ -99,6 +99,17 @@ describe.each<ReflexVersion>(['0.10', '0.9'])('what reflex-django does with a ti
     expect(found).toMatchObject({ tier: 'auth_only', source: 'annotation', annotation: 'valid', user: 'admin' });
   });
 
+  it('auth_only and full ask the database nothing once the user is known', async () => {
+    for (const [tier, name] of [
+      ['auth_only', 'shop___orders____order_state.set_note'],
+      ['full', `${ACCOUNT}.set_saved`],
+    ] as const) {
+      await send(name, { value: 'warm' });
+      const found = await send(name, { value: 'hello' });
+      expect(found).toMatchObject({ tier, user: 'admin', bridge_queries: 0, queries: 0 });
+    }
+  });
+
   it('full, by the class: the whole chain with its user', async () => {
     const found = await send(`${ACCOUNT}.load`);
     expect(found).toMatchObject({ tier: 'full', source: 'annotation', annotation: 'valid', user: 'admin' });

@@ -34,6 +34,8 @@ export interface DjangoStackOptions {
   readonly databaseUrl: string;
   /** For all of them: the sidecar, Reflex's state, the companion and the console. */
   readonly redisUrl?: string;
+  /** A Redis for Django's cache and its sessions alone; without it sessions are in the database. */
+  readonly cacheUrl?: string;
   /** Whether the database is empty; default true. */
   readonly prepare?: boolean;
   readonly secretKey?: string;
@@ -95,11 +97,15 @@ export class DjangoStack {
     const python = await pythonEnv();
     const secret = randomBytes(32).toString('base64url');
     const [shopPort, linkPort] = [await freePort(), await freePort()];
-    const { databaseUrl, redisUrl, secretKey, secretKeyFallbacks } = options;
+    const { databaseUrl, redisUrl, cacheUrl, secretKey, secretKeyFallbacks } = options;
     const env = {
       BRIDGEHEAD_SECRET: secret,
       BRIDGEHEAD_NAME: 'default',
       BRIDGEHEAD_LINK_URL: `tcp://127.0.0.1:${linkPort}`,
+      ...(cacheUrl !== undefined && {
+        SHOP_CACHE_URL: cacheUrl,
+        SHOP_SESSION_ENGINE: 'django.contrib.sessions.backends.cache',
+      }),
       ...(options.rights === true && { SHOP_DEBUG_RIGHTS: '1' }),
       ...(secretKey !== undefined && { SECRET_KEY: secretKey }),
       ...(secretKeyFallbacks !== undefined && { SECRET_KEY_FALLBACKS: secretKeyFallbacks.join(',') }),

@@ -82,8 +82,8 @@ if database["ENGINE"] == "django.db.backends.sqlite3":
 DATABASES = {"default": database}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-if redis_url := os.environ.get("REDIS_URL"):
-    CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": redis_url}}
+if cache_url := os.environ.get("SHOP_CACHE_URL") or os.environ.get("REDIS_URL"):
+    CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": cache_url}}
 
 SESSION_ENGINE = os.environ.get("SHOP_SESSION_ENGINE", "django.contrib.sessions.backends.db")
 # reflex-django hands the session to the browser by script: an event has no Set-Cookie of its own.
