@@ -12,8 +12,9 @@ from backend import free_port
 
 
 class RedisServer:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, arguments: tuple[str, ...] = ("--save", "")) -> None:
         self.port = free_port()
+        self.arguments = arguments
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -22,7 +23,10 @@ class RedisServer:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> RedisServer:
-        arguments = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self._folder)]
+        # A file, as a sentinel needs one, comes first.
+        own = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
+        files = [argument for argument in self.arguments if argument.startswith("/")]
+        arguments = [*files, *own, *(argument for argument in self.arguments if argument not in files)]
         with (self._folder / "redis.log").open("ab") as log:
             self._process = subprocess.Popen(["redis-server", *arguments], stdout=log, stderr=subprocess.STDOUT)
         end = time.monotonic() + 15

@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from bridgehead.keys import Keyring, base64url
+from bridgehead.redis_client import RedisClient
 
 logger = logging.getLogger("bridgehead")
 
 _MAX_WAITING = 10_000
 _RETRY_SECONDS = 1.0
-_SOCKET_SECONDS = 2.0
 # How long a process that ends waits for what it has still to say.
 _FAREWELL_SECONDS = 2.0
 
@@ -39,10 +39,11 @@ class Publisher:
     """One connection in a thread of its own. `publish` never blocks and never raises.
 
     While Redis is away messages wait; when more than 10,000 do, they become one that tells to forget everything.
+    Raises as `RedisClient` for a URL that cannot be used.
     """
 
     def __init__(self, url: str, keyring: Keyring) -> None:
-        self._url = url
+        self._client = RedisClient(url)
         self._keyring = keyring
         self._waiting: queue.Queue[tuple[str, str]] = queue.Queue(_MAX_WAITING)
         self._overflowed: dict[str, Mapping[str, Any]] = {}
@@ -85,10 +86,9 @@ class Publisher:
         atexit.register(self.close)
 
     def _run(self) -> None:
-        client = self._client()
         while not self._stopping.is_set():
             channel, text = self._waiting.get()
-            while not self._sent(client, channel, text):
+            while not self._sent(channel, text):
                 if self._stopping.wait(_RETRY_SECONDS):
                     return
             self._waiting.task_done()
@@ -96,20 +96,13 @@ class Publisher:
                 with self._lock:
                     overflowed, self._overflowed = self._overflowed, {}
                 for channel, body in overflowed.items():
-                    while not self._sent(client, channel, signed(body, self._keyring)):
+                    while not self._sent(channel, signed(body, self._keyring)):
                         if self._stopping.wait(_RETRY_SECONDS):
                             return
 
-    def _client(self) -> Any:
-        import redis
-
-        return redis.Redis.from_url(
-            self._url, socket_timeout=_SOCKET_SECONDS, socket_connect_timeout=_SOCKET_SECONDS, health_check_interval=15
-        )
-
-    def _sent(self, client: Any, channel: str, text: str) -> bool:
+    def _sent(self, channel: str, text: str) -> bool:
         try:
-            client.publish(channel, text)
+            self._client.send([("PUBLISH", channel, text)])
         except Exception as error:
             if not self._failed:
                 self._failed = True

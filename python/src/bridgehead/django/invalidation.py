@@ -111,9 +111,9 @@ def _get_publisher(linked: bool) -> Publisher | None:
                 )
             return None
         try:
-            import redis  # noqa: F401
+            _publisher = Publisher(_settings.redis_url, keyring)
         except ImportError:
             logger.error("REDIS_URL is set, but the package redis is missing: pip install redis")
-            return None
-        _publisher = Publisher(_settings.redis_url, keyring)
+        except ValueError as error:
+            logger.error("REDIS_URL cannot be used to tell sidecars what this process changes: %s", error)
         return _publisher

@@ -10,10 +10,10 @@ from typing import Any
 
 from bridgehead.live.change import Change, bus_messages, gap_message
 from bridgehead.live.courier import Refused
+from bridgehead.redis_client import RedisClient
 
 # Messages that the stream keeps, about.
 STREAM_LENGTH = 10_000
-_REDIS_SECONDS = 2.0
 _HTTP_SECONDS = 10.0
 _MAX_ANSWER = 65_536
 
@@ -22,13 +22,10 @@ class RedisWay:
     """Publishes on the bus itself. `streams`: Redis Streams in the place of pub/sub."""
 
     def __init__(self, url: str, name: str, *, streams: bool) -> None:
-        import redis
-
-        self._client: Any = redis.Redis.from_url(
-            url, socket_timeout=_REDIS_SECONDS, socket_connect_timeout=_REDIS_SECONDS, health_check_interval=15
-        )
-        self._streams = streams
-        self._key = f"bridgehead:{name}:{'stream' if streams else 'changes'}"
+        self._client = RedisClient(url)
+        self._command: tuple[str | int, ...] = ("PUBLISH", f"bridgehead:{name}:changes")
+        if streams:
+            self._command = ("XADD", f"bridgehead:{name}:stream", "MAXLEN", "~", STREAM_LENGTH, "*", "message")
 
     def send(self, changes: Sequence[Change], gaps: Sequence[str | None]) -> None:
         """Raises where they did not arrive: then they may have, and sending them again is harmless."""
@@ -36,13 +33,7 @@ class RedisWay:
 
     def send_messages(self, messages: Iterable[str]) -> None:
         """Whole messages of a bus, in order."""
-        pipeline = self._client.pipeline(transaction=False)
-        for message in messages:
-            if self._streams:
-                pipeline.xadd(self._key, {"message": message}, maxlen=STREAM_LENGTH, approximate=True)
-            else:
-                pipeline.publish(self._key, message)
-        pipeline.execute()
+        self._client.send([(*self._command, message) for message in messages])
 
 
 class HttpWay:
