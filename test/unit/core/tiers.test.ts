@@ -10,6 +10,7 @@ import { readManifest, type Manifest } from '../../../src/protocol/manifest.ts';
 import { raiseTier, TIERS, type Tier } from '../../../src/protocol/tier.ts';
 import { MANIFEST } from '../../support/link-client.ts';
 import { loadVectors } from '../../support/vectors.ts';
+import { processorTime } from '../../support/processor-time.ts';
 
 const SESSION: ResolvableSession = { address: '203.0.113.7', hasSessionCookie: false, header: () => undefined };
 
@@ -115,9 +116,8 @@ describe('globs', () => {
 
   it('take no time that a name could make long', () => {
     const glob = compileGlob(`${'*a'.repeat(50)}*b`);
-    const begun = performance.now();
-    expect(glob.matches('a'.repeat(2_048))).toBe(false);
-    expect(performance.now() - begun).toBeLessThan(200);
+    const spent = processorTime(() => expect(glob.matches('a'.repeat(2_048))).toBe(false));
+    expect(spent).toBeLessThan(200);
   });
 });
 

@@ -10,6 +10,7 @@ import {
   removeMembers,
   secondElement,
 } from '../../../src/protocol/json-scan.ts';
+import { processorTime } from '../../support/processor-time.ts';
 
 /** JSON text and what it means. Made together: JSON.parse itself misreads some escaped keys (below). */
 interface Written {
@@ -115,9 +116,8 @@ describe('members of an object', () => {
 
   it('are removed in linear time, however many there are', () => {
     const text = `{${'"_bridgehead":1,'.repeat(60_000)}"b":1.0}`;
-    const begun = performance.now();
-    expect(removeMembers(text, 0, '_bridgehead')).toBe('{"b":1.0}');
-    expect(performance.now() - begun).toBeLessThan(500);
+    const spent = processorTime(() => expect(removeMembers(text, 0, '_bridgehead')).toBe('{"b":1.0}'));
+    expect(spent).toBeLessThan(500);
   });
 
   it.each([
@@ -164,9 +164,8 @@ describe('a value', () => {
 
   it('with one escape and 200,000 strings is looked through in linear time', () => {
     const text = `[${'"a",'.repeat(200_000)}"\\n"]`;
-    const begun = performance.now();
-    expect(hasEscapedKey(text, 0)).toBe(false);
-    expect(performance.now() - begun).toBeLessThan(500);
+    const spent = processorTime(() => expect(hasEscapedKey(text, 0)).toBe(false));
+    expect(spent).toBeLessThan(500);
   });
 });
 

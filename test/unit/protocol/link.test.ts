@@ -14,6 +14,7 @@ import {
   type LinkLabel,
 } from '../../../src/protocol/link.ts';
 import { loadVectors } from '../../support/vectors.ts';
+import { processorTime } from '../../support/processor-time.ts';
 
 interface Vectors {
   readonly limit: number;
@@ -126,12 +127,13 @@ describe('a frame reader', () => {
     const reader = new FrameReader();
     reader.limit = MAX_FRAME;
     const bytes = encodeFrame(4, 0, Buffer.alloc(MAX_FRAME - 5));
-    const begun = performance.now();
     let frames = 0;
-    for (let start = 0; start < bytes.length; start += 1_024) {
-      frames += [...reader.push(bytes.subarray(start, start + 1_024))].length;
-    }
+    const spent = processorTime(() => {
+      for (let start = 0; start < bytes.length; start += 1_024) {
+        frames += [...reader.push(bytes.subarray(start, start + 1_024))].length;
+      }
+    });
     expect(frames).toBe(1);
-    expect(performance.now() - begun).toBeLessThan(2_000);
+    expect(spent).toBeLessThan(2_000);
   });
 });
