@@ -17,6 +17,8 @@ export interface Backend {
   sessions: number;
   /** What it announced last. */
   maxPayload: number;
+  /** The sessions that it begins, and those that wait for it to. */
+  readonly begins: Slots;
 }
 
 export interface BackendPoolOptions {
@@ -45,6 +47,9 @@ const RETRY_MOST = 1_000;
 /** Sessions that go to another worker at a time, and how long one may keep the next from it (milliseconds): running ones come first. */
 const RENEWALS = 16;
 const RENEWAL_HOLD = 2_000;
+/** Sessions that one backend begins at a time, each until the backend says something to it, and how long that keeps the next one waiting at most. */
+const BEGINS = 16;
+const BEGIN_HOLD = 1_000;
 
 /** The unmodified workers: least sessions first, one token to one backend while that lives. */
 export class BackendPool implements ChannelSource {
@@ -62,7 +67,13 @@ export class BackendPool implements ChannelSource {
   #stopped = false;
 
   constructor(upstreams: readonly Upstream[], options: BackendPoolOptions, parts: BackendPoolParts) {
-    this.backends = upstreams.map((upstream) => ({ upstream, state: 'starting', sessions: 0, maxPayload: Infinity }));
+    this.backends = upstreams.map((upstream) => ({
+      upstream,
+      state: 'starting',
+      sessions: 0,
+      maxPayload: Infinity,
+      begins: new Slots({ limit: BEGINS, hold: BEGIN_HOLD }, parts.clock),
+    }));
     this.#options = options;
     this.#clock = parts.clock;
     this.#logger = parts.logger;
@@ -94,7 +105,10 @@ export class BackendPool implements ChannelSource {
     this.#stopped = true;
     this.#timer?.cancel();
     this.#renewals.close();
-    for (const { upstream } of this.backends) upstream.close();
+    for (const { upstream, begins } of this.backends) {
+      begins.close();
+      upstream.close();
+    }
   }
 
   async open(client: ClientInfo, sink: SessionChannelSink, signal: AbortSignal): Promise<SessionChannel> {
@@ -129,28 +143,11 @@ export class BackendPool implements ChannelSource {
       wait: 2 * this.#options.wait,
       forget: () => records.forget(client.token),
       reopen: async (channel, signal) => {
-        slot = await this.#turn(signal);
+        slot = await placeIn(this.#renewals, signal);
         await this.#place(client, channel, signal);
       },
       settled: () => slot?.release(),
     };
-  }
-
-  #turn(signal: AbortSignal): Promise<Slot> {
-    return new Promise((resolve, reject) => {
-      const abort = (): void => {
-        this.#renewals.leave(granted);
-        reject(new Error('aborted'));
-      };
-      const granted = (slot: Slot): void => {
-        signal.removeEventListener('abort', abort);
-        resolve(slot);
-      };
-      signal.addEventListener('abort', abort, { once: true });
-      const slot = this.#renewals.take();
-      if (slot === undefined) this.#renewals.wait(granted);
-      else granted(slot);
-    });
   }
 
   /**
@@ -182,12 +179,16 @@ export class BackendPool implements ChannelSource {
     channel: DirectSessionChannel,
     signal: AbortSignal,
   ): Promise<boolean> {
-    const begun = this.#clock.monotonic();
+    // Who stands in line counts, so that the lines are of one length.
     backend.sessions++;
+    let turn: Slot | undefined;
+    let begun = 0;
     try {
+      turn = await placeIn(backend.begins, signal);
+      begun = this.#clock.monotonic();
       const timeout = AbortSignal.any([signal, AbortSignal.timeout(this.#options.connectTimeout)]);
       const opened = await backend.upstream.open(client.request, channel, timeout);
-      channel.attach({ channel: opened, where: backend.upstream.url, release: () => backend.sessions-- });
+      channel.attach({ channel: opened, where: backend.upstream.url, release: () => backend.sessions-- }, turn);
       this.#metrics.upstreamConnect('ok', (this.#clock.monotonic() - begun) / 1000);
       this.#mark(backend, 'up', '');
       backend.maxPayload = opened.maxPayload;
@@ -195,6 +196,7 @@ export class BackendPool implements ChannelSource {
       return true;
     } catch (cause) {
       backend.sessions--;
+      turn?.release();
       if (signal.aborted) return false;
       this.#metrics.upstreamConnect('failed', (this.#clock.monotonic() - begun) / 1000);
       this.#mark(backend, 'down', errorText(cause));
@@ -244,6 +246,24 @@ export class BackendPool implements ChannelSource {
       signal.addEventListener('abort', abort, { once: true });
     });
   }
+}
+
+function placeIn(slots: Slots, signal: AbortSignal): Promise<Slot> {
+  return new Promise((resolve, reject) => {
+    signal.throwIfAborted();
+    const abort = (): void => {
+      slots.leave(granted);
+      reject(new Error('aborted'));
+    };
+    const granted = (slot: Slot): void => {
+      signal.removeEventListener('abort', abort);
+      resolve(slot);
+    };
+    signal.addEventListener('abort', abort, { once: true });
+    const slot = slots.take();
+    if (slot === undefined) slots.wait(granted);
+    else granted(slot);
+  });
 }
 
 function errorText(cause: unknown): string {

@@ -4,6 +4,7 @@ import type { SendResult } from '../../ports/transport.ts';
 import type { Channel, ChannelEnd, ChannelSink } from '../../ports/upstream.ts';
 import { SocketPacket } from '../../protocol/socket-io.ts';
 import { Connects } from '../links/connects.ts';
+import type { Slot } from '../links/slots.ts';
 import type { ConnectWatch } from '../relay/connect-watch.ts';
 import type { Waiting } from '../relay/inbound-queue.ts';
 import {
@@ -59,6 +60,8 @@ export class DirectSessionChannel implements SessionChannel, ChannelSink {
   readonly #connects: Connects | undefined;
   readonly #stillness: Stillness | undefined;
   #placement: Placement | undefined;
+  /** Its place among those that the worker begins, until it has said something. */
+  #turn: Slot | undefined;
   /** `joining`: the client's namespaces are being connected at another worker. */
   #state: 'open' | 'reopening' | 'joining' | 'closed' = 'open';
   #opening: AbortController | undefined;
@@ -79,13 +82,15 @@ export class DirectSessionChannel implements SessionChannel, ChannelSink {
     this.#stillness = new Stillness(renewal.clock);
   }
 
-  /** The worker takes the session. */
-  attach(placement: Placement): void {
+  /** The worker takes the session. `turn`: whoever is next in line waits for it. */
+  attach(placement: Placement, turn: Slot): void {
     if (this.#state === 'closed') {
       placement.channel.close();
+      turn.release();
       return placement.release();
     }
     this.#placement = placement;
+    this.#turn = turn;
     if (this.#paused) placement.channel.pause();
     if (this.#state !== 'reopening') return;
     this.#state = 'joining';
@@ -158,6 +163,7 @@ export class DirectSessionChannel implements SessionChannel, ChannelSink {
 
   message(frame: Buffer, binary: boolean): void {
     if (this.#state === 'closed') return;
+    if (this.#turn !== undefined) this.#endTurn();
     const renewal = this.#renewal;
     if (renewal === undefined) return this.#sink.message(frame, binary);
     if (this.#state === 'open') this.#stillness?.said();
@@ -253,7 +259,13 @@ export class DirectSessionChannel implements SessionChannel, ChannelSink {
     this.#timer?.cancel();
     this.#opening?.abort();
     this.#renewal?.settled(this);
+    this.#endTurn();
     placement?.release();
     return placement;
+  }
+
+  #endTurn(): void {
+    this.#turn?.release();
+    this.#turn = undefined;
   }
 }
