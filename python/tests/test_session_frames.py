@@ -72,7 +72,7 @@ def made(name: str, fields: dict[str, Any]) -> Message:
         case "BACKGROUND":
             return BackgroundStarted(fields["id"], handler(fields))
         case "PROBED":
-            return Probed(fields["alive"], tuple(fields["kept"]))
+            return Probed(fields["alive"], tuple(fields["kept"]), fields.get("seen"))
     kinds: dict[str, Any] = {
         "RECEIVED": Received,
         "DONE": Done,

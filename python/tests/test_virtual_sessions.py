@@ -281,6 +281,43 @@ async def test_a_dead_clients_session_goes_to_the_newcomer_with_what_was_kept(li
     await second.detach()
 
 
+async def test_what_crosses_the_answer_about_a_dead_client_is_handed_on_once(link: Connection) -> None:
+    first = await VirtualClient(link).open()
+    second = VirtualClient(link, token=first.token)
+    second.attach_soon()
+    await until(lambda: first.of(sf.Probe), "PROBE")
+    before = len(first.of(sf.Server))
+    await first.run("add", label="seen")
+    seen = len(first.of(sf.Server)) - before
+    kept = tuple(first.texts[-seen:])
+    # It runs on while the answer is on its way.
+    await first.run("add", label="crossed")
+    crossed = tuple(first.texts[before + seen :])
+    assert kept
+    assert crossed
+    first.put(sf.Probed(alive=False, kept=('451-["b"]', "bAQ==", *kept), seen=seen))
+    assert isinstance(await second.attached(), sf.Attached)
+    await second.done(second.connect())
+    assert second.texts[0].startswith("40/_event,")
+    assert tuple(second.texts[1 : 2 + seen + len(crossed)]) == ('451-["b"]', *kept, *crossed)
+    assert [message.payload for message in second.of(sf.Server) if message.binary] == [b"\x01"]
+    await second.detach()
+
+
+async def test_an_older_sidecar_is_believed_to_have_what_came_before_its_answer(link: Connection) -> None:
+    first = await VirtualClient(link).open()
+    second = VirtualClient(link, token=first.token)
+    second.attach_soon()
+    await until(lambda: first.of(sf.Probe), "PROBE")
+    await first.run("add", label="its")
+    first.put(sf.Probed(alive=False, kept=('42["its"]',)))
+    assert isinstance(await second.attached(), sf.Attached)
+    n = second.connect()
+    await second.done(n)
+    assert [text for text in second.texts if '"its"' in text] == ['42["its"]']
+    await second.detach()
+
+
 async def test_a_sidecar_that_does_not_answer_a_probe_has_a_dead_client(link: Connection) -> None:
     first = await VirtualClient(link).open()
     second = await VirtualClient(link, token=first.token).open()

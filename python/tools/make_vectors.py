@@ -748,6 +748,7 @@ def session_frames() -> Json:
     add_json("PROBE", {})
     add_json("PROBED", {"alive": True, "kept": []})
     add_json("PROBED", {"alive": False, "kept": ['42/_event,["event",{"delta":{}}]', "43/_event,1[]"]})
+    add_json("PROBED", {"alive": False, "kept": ['451-/_event,["a"]', "bAQ=="], "seen": 2})
 
     def lenient(title: str, name: str, body: bytes, message: Json) -> Json:
         kind = SESSION_TYPES[name]
@@ -789,6 +790,7 @@ def session_frames() -> Json:
         ("INJECT without a name", 43, 7, bytes(4) + b"{}"),
         ("INJECT whose payload is a list", 43, 7, bytes(4) + b'{"name":"a.b","payload":[]}'),
         ("PROBED that keeps numbers", 45, 7, text({"alive": False, "kept": [1]})),
+        ("PROBED that has seen less than nothing", 45, 7, text({"alive": False, "kept": [], "seen": -1})),
     ]
     return {
         "types": SESSION_TYPES,

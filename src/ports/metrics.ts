@@ -62,6 +62,8 @@ export interface Metrics extends LiveMetrics {
   /** A request or a WebSocket of another sidecar's session was passed on to it. */
   passedToPeer(what: 'request' | 'websocket'): void;
   eventLost(reason: EventLossReason, count: number): void;
+  /** Messages of a worker that were kept for a client that was away, and that it did not get. */
+  messagesLost(count: number): void;
   /** Bytes of messages on the client's side. */
   clientBytes(direction: 'in' | 'out', bytes: number): void;
   /** An event waited for its rate limit. */

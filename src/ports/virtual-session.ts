@@ -94,8 +94,11 @@ export interface VirtualSession {
   resync(number: number): SendResult;
   /** Gives credit back for so many bytes of messages: the client's connection has taken them. */
   taken(bytes: number): void;
-  /** Answers `probe`. With `alive` false, `kept` (texts with their leading `4`) follow the newcomer's CONNECT. */
-  probed(alive: boolean, kept: readonly string[]): void;
+  /**
+   * Answers `probe`. With `alive` false, `kept` (Engine.IO texts: with their leading `4`, or `b` and base64) follow the newcomer's CONNECT, and then
+   * what the worker said after the first `seen` messages since it asked.
+   */
+  probed(alive: boolean, kept: readonly string[], seen: number): void;
   /** Asks for the end; `ended` tells, also where the worker does not answer within seconds. */
   detach(reason: DetachReason): void;
 }

@@ -83,7 +83,8 @@ export function decodeSession({ type, channel, body }: Frame): SessionMessage | 
     case SessionFrame.probed: {
       const message = decodeObject(body);
       const kept = list(message, 'kept').map((item) => asText(item, 'kept'));
-      return { kind: 'probed', alive: flag(message, 'alive'), kept };
+      const seen = message['seen'] === undefined ? {} : { seen: count(message, 'seen') };
+      return { kind: 'probed', alive: flag(message, 'alive'), kept, ...seen };
     }
     case SessionFrame.subscribe:
       return { kind: 'subscribe', subscription: readSubscription(decodeObject(body)) };

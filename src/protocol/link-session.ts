@@ -100,7 +100,8 @@ export type SessionMessage =
       readonly background: boolean;
     }
   | { readonly kind: 'probe' }
-  | { readonly kind: 'probed'; readonly alive: boolean; readonly kept: readonly string[] }
+  /** `seen`: SERVER frames that came since the PROBE and are in `kept`, or with the client. Absent: nobody counted. */
+  | { readonly kind: 'probed'; readonly alive: boolean; readonly kept: readonly string[]; readonly seen?: number }
   | { readonly kind: 'subscribe'; readonly subscription: Subscription }
   | { readonly kind: 'unsubscribe'; readonly id: string };
 
@@ -158,7 +159,11 @@ export function encodeSession(channel: number, message: SessionMessage): Buffer 
     case 'probe':
       return encodeJson(SessionFrame.probe, channel, {});
     case 'probed':
-      return encodeJson(SessionFrame.probed, channel, { alive: message.alive, kept: message.kept });
+      return encodeJson(SessionFrame.probed, channel, {
+        alive: message.alive,
+        kept: message.kept,
+        ...(message.seen !== undefined && { seen: message.seen }),
+      });
     case 'subscribe': {
       const { id, model, pks, tags, handler } = message.subscription;
       return encodeJson(SessionFrame.subscribe, channel, { id, model, pks, tags, handler });

@@ -197,8 +197,8 @@ describe.each(['TCP', 'a Unix socket'] as const)('virtual sessions over %s', (ki
       const { sink, session, there } = await stand.attach(worker);
       there.probe();
       await eventually(() => sink.probes).toBe(1);
-      session.probed(false, ['42["kept"]']);
-      await eventually(() => there.probed).toMatchObject({ alive: false, kept: ['42["kept"]'] });
+      session.probed(false, ['42["kept"]'], 3);
+      await eventually(() => there.probed).toMatchObject({ alive: false, kept: ['42["kept"]'], seen: 3 });
     });
 
     it('messages of 15 MB both ways, and none that no frame can hold', async () => {

@@ -463,7 +463,42 @@ describe('a token', () => {
     session.probe();
     await eventually(() => session.probed).toBeDefined();
     expect(session.probed).toMatchObject({ alive: false, kept: [`42${NAMESPACE},["event",{"delta":{"kept":1}}]`] });
+    expect(session.probed).toMatchObject({ seen: 0 });
     session.end('closed');
     await eventually(() => sidecar.running.operator.stats().sessions).toBe(0);
+    expect(sidecar.metrics.messagesMissed).toBe(0);
+  });
+
+  it('is given to another sidecar with all that it had until the answer, binary frames too, and is told what did not go', async () => {
+    const sidecar = await stage.sidecar();
+    const worker = await stage.worker(sidecar, 'one', { capacity: 1 });
+    const client = await stage.enter(sidecar);
+    const session = await worker.session();
+    worker.finishes = false;
+    client.send(event(0));
+    client.send(event(1));
+    client.send(event(2));
+    const waiting = (): number => sidecar.running.operator.sessions(1)[0]?.queued.upstream ?? 0;
+    await eventually(() => [numbers(session), waiting() > 0]).toEqual([[0], true]);
+    client.raw.destroy();
+    await eventually(() => client.closed).toBeDefined();
+    session.send('42["before"]');
+    // In one piece with the question, and before and behind it.
+    session.probe();
+    session.send('451-["b",{"_placeholder":true,"num":0}]');
+    session.send(Buffer.of(1));
+    await eventually(() => session.probed).toBeDefined();
+    const { kept = [], seen = 0 } = session.probed ?? {};
+    const said = ['42["before"]', '451-["b",{"_placeholder":true,"num":0}]', 'bAQ=='];
+    const toast = kept.at(-1) ?? '';
+    expect(toast).toContain('was interrupted');
+    // Each message is the sidecar's to tell or the worker's, and nobody else's.
+    expect(kept.slice(0, -1)).toEqual(said.slice(0, 1 + seen));
+    expect(sidecar.metrics.losses.count('session_closed')).toBe(2);
+    session.send('42["after"]');
+    session.end('takeover');
+    await eventually(() => sidecar.running.operator.stats().sessions).toBe(0);
+    expect(sidecar.metrics.messagesMissed).toBe(0);
+    expect(numbers(session)).toEqual([0]);
   });
 });

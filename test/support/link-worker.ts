@@ -58,7 +58,7 @@ export class LinkWorkerSession {
   credits = 0;
   /** Why the sidecar ended it. */
   detached: string | undefined;
-  probed: { readonly alive: boolean; readonly kept: readonly string[] } | undefined;
+  probed: { readonly alive: boolean; readonly kept: readonly string[]; readonly seen?: number } | undefined;
   /** SERVER frames sent. */
   sent = 0;
   readonly #worker: LinkWorker;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import urllib.parse
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from bridgehead.virtual_sessions import VirtualSessions
 
 PROBE_SECONDS = 2.5
+FEEDING_SECONDS = 1.0
 
 
 async def attach(
@@ -25,7 +27,7 @@ async def attach(
     if sessions.is_draining:
         return AttachRefused("draining", "this worker is about to stop"), None
     token = _token_in(request.target)
-    takeover, kept = request.takeover, tuple[str, ...]()
+    takeover, kept = request.takeover, tuple[str | bytes, ...]()
     if token is not None and takeover:
         # Whoever says so knows that the former session is over.
         if (holder := sessions.holder(token)) is not None:
@@ -37,8 +39,14 @@ async def attach(
         elif owner == "here" and (holder := sessions.holder(token)) is not None:
             probed = await _probe(holder)
             if not probed.alive:
-                takeover, kept = True, probed.kept
+                takeover = True
+                # What it had said until then is the sidecar's to tell, or with the client.
+                seen = len(holder.echo or ()) if probed.seen is None else probed.seen
+                if holder.task is not None:
+                    # The app has what was acknowledged, as before a DETACH.
+                    await asyncio.wait({holder.task}, timeout=FEEDING_SECONDS)
                 await sessions.end(holder, "takeover")
+                kept = (*map(_frame_of, probed.kept), *holder.said_since(seen))
         elif owner == "stale":
             takeover = True
         elif owner not in ("here", "nobody"):
@@ -73,16 +81,26 @@ def resume(
 
 async def _probe(holder: VirtualSocket) -> Probed:
     """Whether the client of this session lives; at most 2.5 s."""
+    if holder.echo is None:
+        holder.echo = []
     if holder.link is None:
-        return Probed(alive=False)
+        return Probed(alive=False, seen=0)
     if holder.probe is None or holder.probe.done():
+        holder.echo.clear()
         holder.probe = asyncio.get_running_loop().create_future()
         holder.link.write(session_frames.encode(holder.channel, Probe()))
     try:
         async with asyncio.timeout(PROBE_SECONDS):
-            return await asyncio.shield(holder.probe)
+            probed = await asyncio.shield(holder.probe)
     except TimeoutError:
-        return Probed(alive=False)
+        return Probed(alive=False, seen=0)
+    if probed.alive:
+        holder.echo = None
+    return probed
+
+
+def _frame_of(text: str) -> str | bytes:
+    return base64.b64decode(text[1:]) if text.startswith("b") else text
 
 
 def _token_in(target: str) -> str | None:

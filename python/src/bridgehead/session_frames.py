@@ -183,10 +183,14 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """`kept`: Engine.IO text frames that the gone client did not get."""
+    """`kept`: Engine.IO texts that the gone client did not get, `b` and base64 for binary frames.
+
+    `seen`: the SERVER frames since the PROBE that are among them, or None where nobody counted.
+    """
 
     alive: bool
     kept: tuple[str, ...] = ()
+    seen: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -405,7 +409,8 @@ def _decode_probed(frame: Frame) -> Probed:
     kept = _list(body, "kept", frame)
     if not all(isinstance(text, str) for text in kept):
         raise FrameError("'kept' of PROBED holds something that is no string")
-    return Probed(_flag(body, "alive", frame), tuple(kept))
+    seen = None if "seen" not in body else _number(body, "seen", frame)
+    return Probed(_flag(body, "alive", frame), tuple(kept), seen)
 
 
 def _decode_subscribe(frame: Frame) -> Subscribe:
@@ -522,7 +527,10 @@ _ENCODERS: dict[type, tuple[SessionFrameType, Callable[[Any], bytes]]] = {
     BackgroundEnded: (SessionFrameType.BACKGROUND, lambda m: _json({"id": m.id, "state": "ended"})),
     Inject: (SessionFrameType.INJECT, _inject_body),
     Probe: (SessionFrameType.PROBE, lambda m: b"{}"),
-    Probed: (SessionFrameType.PROBED, lambda m: _json({"alive": m.alive, "kept": m.kept})),
+    Probed: (
+        SessionFrameType.PROBED,
+        lambda m: _json({"alive": m.alive, "kept": m.kept} | ({} if m.seen is None else {"seen": m.seen})),
+    ),
     Subscribe: (SessionFrameType.SUBSCRIBE, _subscribe_body),
     Unsubscribe: (SessionFrameType.UNSUBSCRIBE, lambda m: _json({"id": m.id})),
 }

@@ -156,7 +156,7 @@ class VirtualSessions:
         for loss in losses:
             _, socket = loss
             socket.link = None
-            socket.answer_probe(Probed(alive=False))
+            socket.answer_probe(Probed(alive=False, seen=0))
             if not in_order:
                 self._lost[socket.session_id] = loss
         self._changed.set()

@@ -71,6 +71,7 @@ class VirtualSocket:
         "channel",
         "closed",
         "closing",
+        "echo",
         "host",
         "inbox",
         "inbox_bytes",
@@ -108,7 +109,10 @@ class VirtualSocket:
         # Reflex's record of the token becomes this session's, whoever has it.
         self.takeover = False
         # Frames that follow the CONNECT acknowledgement.
-        self.kept: tuple[str, ...] = ()
+        self.kept: tuple[str | bytes, ...] = ()
+        # The SERVER frames since the sidecar was asked whether the client lives, for the newcomer. The sidecar ends a
+        # session whose client does not take what comes.
+        self.echo: list[bytes] | None = None
         # Where its tab last was: what the client says of its page in an event.
         self.page: dict[str, Any] | None = None
         self.received = 0
@@ -189,7 +193,10 @@ class VirtualSocket:
         if self.link is not None:
             self._credit -= cost
             # Every frame of the client's has a cost, an empty one at least its place in the count.
-            self.sent += frame[4] == session_frames.SessionFrameType.SERVER
+            is_said = frame[4] == session_frames.SessionFrameType.SERVER
+            self.sent += is_said
+            if is_said and self.echo is not None:
+                self.echo.append(frame)
             self.link.write(frame)
 
     def pump(self, *, all_of_it: bool = False) -> None:
@@ -213,8 +220,11 @@ class VirtualSocket:
         self.pump()
 
     def release(self) -> None:
-        """It is over: nobody takes what waits any more."""
+        """It is over: nobody takes what waits any more, unless a newcomer does."""
         self.closed = True
+        if self.echo is not None:
+            waiting = (frame for _, frame in self._waiting or ())
+            self.echo += [frame for frame in waiting if frame[4] == session_frames.SessionFrameType.SERVER]
         self.link = None
         self.inbox = None
         self.host.waiting_changed(-self._waiting_bytes)
@@ -305,6 +315,11 @@ class VirtualSocket:
             if isinstance(message, Inject | Resync) or (isinstance(message, Client) and message.wants_done)
         ]
         return tuple(sorted({*done, *begun, *waiting}))
+
+    def said_since(self, seen: int) -> tuple[str | bytes, ...]:
+        """What it has said since its sidecar was asked, without what that one has seen of it: Engine.IO frames."""
+        bodies = [frame[9:] for frame in (self.echo or ())[seen:]]
+        return tuple(body[1:] if body[0] & 1 else body[1:].decode() for body in bodies)
 
     def answer_probe(self, answer: Probed) -> None:
         """The sidecar has asked the client, or cannot any more."""

@@ -90,8 +90,8 @@ export class LinkSession implements VirtualSession {
     this.#taken = 0;
   }
 
-  probed(alive: boolean, kept: readonly string[]): void {
-    if (this.#live()) this.#say({ kind: 'probed', alive, kept });
+  probed(alive: boolean, kept: readonly string[], seen: number): void {
+    if (this.#live()) this.#say({ kind: 'probed', alive, kept, seen });
   }
 
   detach(reason: DetachReason): void {

@@ -81,6 +81,7 @@ export class Figures extends LiveFigures implements Metrics {
   readonly connectDurations = new Durations();
   #readDeadLetters = (): number => 0;
   changesIn = 0;
+  messagesMissed = 0;
   uploadBytes = 0;
   clientBytesIn = 0;
   clientBytesOut = 0;
@@ -119,6 +120,10 @@ export class Figures extends LiveFigures implements Metrics {
 
   eventLost(reason: EventLossReason, count: number): void {
     this.losses.add(reason, count);
+  }
+
+  messagesLost(count: number): void {
+    this.messagesMissed += count;
   }
 
   clientBytes(direction: 'in' | 'out', bytes: number): void {

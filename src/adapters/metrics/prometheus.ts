@@ -134,6 +134,12 @@ function exposeSessions(figures: Figures, expose: Expose): void {
   expose('counter', 'refusals_total', 'Requests and upgrades turned away.', tally('reason', figures.refusals));
   expose(
     'counter',
+    'messages_lost_total',
+    'Messages of workers kept for clients that were away, and not delivered.',
+    plain(() => figures.messagesMissed),
+  );
+  expose(
+    'counter',
     'peer_requests_total',
     'Polling requests and upgrades of other sidecars’ sessions, passed on to them.',
     tally('what', figures.toPeers),

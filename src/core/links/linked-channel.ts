@@ -370,8 +370,16 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
   }
 
   probe(): void {
-    const session = this.#session;
-    void this.#sink.probe().then(({ alive, kept }) => session?.probed(alive, kept));
+    if (this.#attachment !== undefined) void this.#answerProbe(this.#attachment);
+  }
+
+  /** The answer has all that came until it is given; what comes later the worker hands on itself. */
+  async #answerProbe(attachment: Attachment): Promise<void> {
+    const { seen } = attachment;
+    // What came in one piece with the question is not kept yet.
+    await Promise.resolve();
+    const { alive, kept } = await this.#sink.probe();
+    attachment.session?.probed(alive, kept, attachment.seen - seen);
   }
 
   ended(end: VirtualEnd, background: readonly BackgroundHandler[], unrun: readonly number[]): void {

@@ -1,3 +1,4 @@
+import { encodePollingMessage } from '../../protocol/engine-io.ts';
 import { SocketPacket } from '../../protocol/socket-io.ts';
 import type { HandlerCall } from '../../ports/virtual-session.ts';
 import type { Waiting } from './inbound-queue.ts';
@@ -19,13 +20,25 @@ export interface Estate {
 const BINARY_HEAD = /^4[56](\d{1,9})-/;
 
 /** Binary frames that follow this one; undefined for one of those. */
-export function attachmentsOf({ frame, binary }: KeptMessage): number | undefined {
+function attachmentsOf({ frame, binary }: KeptMessage): number | undefined {
   return binary ? undefined : Number(BINARY_HEAD.exec(frame.toString('latin1', 0, 16))?.[1] ?? 0);
 }
 
 /** What a newcomer's client can make sense of: a part of a packet would be taken for the next one's. */
 export function heritableKept(kept: readonly KeptMessage[]): KeptMessage[] {
   return wholePackets(kept, attachmentsOf);
+}
+
+/** What may go along with a word to another sidecar, as Engine.IO texts of at most so many bytes, and how many messages may not. */
+export function portableKept(kept: readonly KeptMessage[], limit: number): { kept: string[]; lost: number } {
+  let bytes = 0;
+  const tooMany = kept.findIndex((message) => (bytes += textOf(message).length) > limit);
+  const whole = heritableKept(tooMany === -1 ? kept : kept.slice(0, tooMany));
+  return { kept: whole.map(textOf), lost: kept.length - whole.length };
+}
+
+function textOf({ frame, binary }: KeptMessage): string {
+  return binary ? encodePollingMessage(frame) : frame.toString();
 }
 
 /** What a worker can make sense of after the newcomer's own CONNECT: a second one would be another client's to it. */

@@ -14,11 +14,11 @@ import type { PushSession } from '../live/pushes.ts';
 import { farewell, type CountedSession } from '../limits/user-sessions.ts';
 import type { ClientInfo } from './client-info.ts';
 import { Downstream } from './downstream.ts';
-import { attachmentsOf, heritableKept, heritableWaiting, type Estate } from './estate.ts';
+import { heritableKept, heritableWaiting, portableKept, type Estate } from './estate.ts';
 import { EventPipeline } from './event-pipeline.ts';
 import { Inbound } from './inbound.ts';
 import type { Waiting } from './inbound-queue.ts';
-import { KeptMessages } from './kept-messages.ts';
+import { KeptMessages, type KeptMessage } from './kept-messages.ts';
 import { LatencyWatch } from './latency-watch.ts';
 import type { RelayContext } from './relay-context.ts';
 import {
@@ -42,6 +42,12 @@ const BY_CLIENT: ReadonlySet<SessionCloseReason> = new Set(['client_close', 'con
 const UNKNOWN: AuthResult = { kind: 'unavailable', cause: 'no source' };
 /** What may follow a tab to another sidecar (docs/PROTOCOL.md, "Two connections with one token"). Bytes. */
 const MAX_KEPT = 1024 * 1024;
+
+const INTERRUPTED = {
+  id: 'bridgehead-interrupted',
+  level: 'warning',
+  text: 'The server was interrupted. Your last action may not have been carried out: please look before you repeat it.',
+} as const;
 
 /** One client's session: everything between its Engine.IO session and its channel to a worker. */
 export class RelaySession implements EngineSink, CountedSession, PushSession {
@@ -69,6 +75,8 @@ export class RelaySession implements EngineSink, CountedSession, PushSession {
   #left = false;
   /** Since the client is gone: what it has missed. */
   #kept: { readonly messages: KeptMessages; readonly timer: Timer; readonly reason: SessionCloseReason } | undefined;
+  /** Its tab is at another sidecar, and the worker itself hands on there what it still says. */
+  #isElsewhere = false;
   /** What follows the CONNECT acknowledgement. */
   #inherited: KeptMessages | undefined;
   #heritage: readonly HandlerCall[] = [];
@@ -245,9 +253,7 @@ export class RelaySession implements EngineSink, CountedSession, PushSession {
     const waiting = this.#inbound.give();
     // The worker's last words still come while it lets go.
     const left = (await this.#channel?.close('takeover')) ?? NOTHING_LEFT;
-    // A client that was not connected had nothing to miss, and takes no other's acknowledgement.
-    const said = this.#connected ? (this.#kept?.messages.take() ?? []) : [];
-    const kept = heritableKept([...(this.#inherited?.take() ?? []), ...said]);
+    const kept = heritableKept(this.#takeMissed());
     this.#end('replaced');
     return {
       kept,
@@ -324,9 +330,7 @@ export class RelaySession implements EngineSink, CountedSession, PushSession {
     // Before the acknowledgement of its CONNECT a client hears nothing.
     this.#untold = !this.#connected;
     if (this.#untold) return;
-    const text =
-      'The server was interrupted. Your last action may not have been carried out: please look before you repeat it.';
-    this.#toast('bridgehead-interrupted', 'warning', text);
+    this.#toast(INTERRUPTED.id, INTERRUPTED.level, INTERRUPTED.text);
   }
 
   /** The tab has come back to another sidecar, or lives twice. The worker ends this session where it does not live. */
@@ -334,16 +338,21 @@ export class RelaySession implements EngineSink, CountedSession, PushSession {
     if (this.#kept === undefined && (await this.engine.probe(PROBE_TIMEOUT))) return { alive: true, kept: [] };
     if (this.#kept === undefined && !this.#ended) this.#keep('replaced');
     this.engine.close('replaced', CloseCode.goingAway);
-    const kept: string[] = [];
-    let bytes = 0;
-    for (const message of this.#kept?.messages.take() ?? []) {
-      bytes += message.frame.length;
-      // What does not fit is in the hydrate that follows, as far as it is state.
-      if (bytes > MAX_KEPT) break;
-      // Only texts can be told: a packet goes with its binary frames.
-      if (attachmentsOf(message) === 0) kept.push(message.frame.toString());
-    }
-    return { alive: false, kept };
+    this.#isElsewhere = true;
+    const { metrics, namespace } = this.#context;
+    const { kept, lost } = portableKept(this.#takeMissed(), MAX_KEPT);
+    if (lost > 0) metrics.messagesLost(lost);
+    // The other sidecar cannot have them, and the worker is about to let this session go.
+    const unsent = this.#inbound.give().filter(({ kind }) => kind === 'packet').length;
+    if (unsent > 0) metrics.eventLost('session_closed', unsent);
+    const told = unsent > 0 || this.#untold ? [`4${toastUpdate(namespace, INTERRUPTED)}`] : [];
+    return { alive: false, kept: [...kept, ...told] };
+  }
+
+  /** A client that was not connected had nothing to miss but what it took over, and takes no other's acknowledgement. */
+  #takeMissed(): KeptMessage[] {
+    const said = this.#kept?.messages.take() ?? [];
+    return [...(this.#inherited?.take() ?? []), ...(this.#connected ? said : [])];
   }
 
   #toast(id: string, level: 'error' | 'warning', text: string): void {
@@ -381,8 +390,8 @@ export class RelaySession implements EngineSink, CountedSession, PushSession {
     const { metrics, userSessions } = this.#context;
     this.#connectTimer?.cancel();
     this.#kept?.timer.cancel();
-    this.#kept?.messages.take();
-    this.#inherited?.take();
+    const missed = this.#takeMissed().length;
+    if (missed > 0 && !this.#isElsewhere) metrics.messagesLost(missed);
     this.#downstream.stop();
     this.#opening?.abort();
     const lost = this.#inbound.end();

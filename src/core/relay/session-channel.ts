@@ -28,7 +28,7 @@ export interface SessionChannelSink {
   ended(reason: ChannelEnd | 'slow' | 'no_worker'): void;
 }
 
-/** `kept`: texts with their leading `4`. */
+/** `kept`: Engine.IO texts, with their leading `4`, or `b` and base64. */
 export interface ProbeAnswer {
   readonly alive: boolean;
   readonly kept: readonly string[];

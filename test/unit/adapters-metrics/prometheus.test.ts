@@ -27,6 +27,7 @@ describe('prometheusMetrics', () => {
     metrics.sessionClosed('ping_timeout');
     metrics.refused('origin');
     metrics.eventLost('queue_full', 3);
+    metrics.messagesLost(2);
     metrics.clientBytes('in', 10);
     metrics.clientBytes('out', 20);
     metrics.clientBytes('out', 22);
@@ -51,6 +52,7 @@ describe('prometheusMetrics', () => {
       'bridgehead_sessions_closed_total{reason="ping_timeout"}': 1,
       'bridgehead_refusals_total{reason="origin"}': 1,
       'bridgehead_events_lost_total{reason="queue_full"}': 3,
+      bridgehead_messages_lost_total: 2,
       'bridgehead_client_bytes_total{direction="in"}': 10,
       'bridgehead_client_bytes_total{direction="out"}': 42,
       'bridgehead_uploads_total{result="ok"}': 1,

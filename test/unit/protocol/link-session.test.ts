@@ -165,7 +165,15 @@ const message: fc.Arbitrary<SessionMessage> = fc.oneof(
   }),
   fc.record({ kind: kind('unsubscribe'), id: fc.string({ minLength: 1, maxLength: 200 }) }),
   fc.record({ kind: kind('probe') }),
-  fc.record({ kind: kind('probed'), alive: fc.boolean(), kept: fc.array(fc.string(), { maxLength: 3 }) }),
+  fc.record(
+    {
+      kind: kind('probed'),
+      alive: fc.boolean(),
+      kept: fc.array(fc.string(), { maxLength: 3 }),
+      seen: fc.nat({ max: 0xffffffff }),
+    },
+    { requiredKeys: ['kind', 'alive', 'kept'] },
+  ),
 );
 const channel = fc.integer({ min: 1, max: 0xffff_ffff });
 

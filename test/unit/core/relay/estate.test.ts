@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { heritableKept, heritableWaiting } from '../../../../src/core/relay/estate.ts';
+import { heritableKept, heritableWaiting, portableKept } from '../../../../src/core/relay/estate.ts';
 import type { Waiting } from '../../../../src/core/relay/inbound-queue.ts';
 import { parseHeader, type PacketHeader } from '../../../../src/protocol/socket-io.ts';
 
@@ -21,6 +21,15 @@ describe('what a session leaves to the next one of its tab', () => {
     expect(heritableWaiting(waiting)).toEqual([first, whole, attachment(1), attachment(2), last]);
     const kept = [said(0), said('42["a"]'), said('451-/a,["b"]'), said(1), said('452-["c"]'), said(2)];
     expect(heritableKept(kept)).toEqual(kept.slice(1, 4));
+  });
+
+  it('goes to another sidecar as texts, in whole packets up to a limit, and the rest is counted', () => {
+    const kept = [said('42["a"]'), said('451-["b"]'), said(1), said('42["c"]')];
+    expect(portableKept(kept, 1_000)).toEqual({ kept: ['42["a"]', '451-["b"]', 'bAQ==', '42["c"]'], lost: 0 });
+    const before = '42["a"]451-["b"]'.length;
+    expect(portableKept(kept, before + 5)).toEqual({ kept: ['42["a"]', '451-["b"]', 'bAQ=='], lost: 1 });
+    expect(portableKept(kept, before + 4)).toEqual({ kept: ['42["a"]'], lost: 3 });
+    expect(portableKept([], 0)).toEqual({ kept: [], lost: 0 });
   });
 
   it('is no CONNECT and no DISCONNECT: the next one has its own', () => {
