@@ -18,6 +18,8 @@ function explain(code: unknown): { readonly why: string; readonly remedy: string
       return { why: 'is no address of this machine', remedy: 'write one that it has, 0.0.0.0 for all' };
     case 'EACCES':
       return { why: 'may not be opened by this user', remedy: 'grant the right (ports below 1024 need it)' };
+    case 'ENOTSOCK':
+      return { why: 'is a file of another kind, which is not deleted', remedy: 'move it away' };
     default:
       return { why: 'cannot be opened', remedy: 'see the cause' };
   }

@@ -1,10 +1,10 @@
 import { createServer, type Server, type Socket } from 'node:net';
-import { unlinkSync } from 'node:fs';
 import type { Clock } from '../../ports/clock.ts';
 import type { LinkEvents, LinkedWorker, LinkServer, RulesMessage } from '../../ports/links.ts';
 import type { Logger } from '../../ports/logger.ts';
 import type { Metrics } from '../../ports/metrics.ts';
 import type { Keyring } from '../../protocol/keys.ts';
+import { removeStaleSocket } from './stale-socket.ts';
 import { WorkerLink, type LinkIdentity } from './worker-link.ts';
 
 export interface LinkServerOptions {
@@ -126,11 +126,10 @@ function aboutWorker({ manifest }: LinkedWorker): object {
   return { worker: instance, host, workerPid: pid, build, reflex: versions['reflex'] ?? null };
 }
 
-function listening(server: Server, listen: LinkServerOptions['listen']): Promise<string> {
+async function listening(server: Server, listen: LinkServerOptions['listen']): Promise<string> {
+  if ('path' in listen) await removeStaleSocket(listen.path);
   return new Promise((resolve, reject) => {
     server.once('error', reject);
-    // A socket file that a killed process left behind would keep this one from listening.
-    if ('path' in listen) removeStaleSocket(listen.path);
     server.listen(listen, () => {
       server.removeListener('error', reject);
       const address = server.address();
@@ -140,12 +139,4 @@ function listening(server: Server, listen: LinkServerOptions['listen']): Promise
       } else resolve(`unix:${address ?? ''}`);
     });
   });
-}
-
-function removeStaleSocket(path: string): void {
-  try {
-    unlinkSync(path);
-  } catch {
-    // There is none.
-  }
 }
