@@ -49,6 +49,7 @@ async def test_the_manifest_says_that_sessions_may_come(link: Connection) -> Non
     assert manifest["persistent"] is True
     assert manifest["capacity"] == 40
     assert uuid.UUID(manifest["tokens"])
+    assert (manifest["schema"] is not None) == IS_010
 
 
 async def test_an_event_runs_and_its_delta_comes_before_its_done(link: Connection) -> None:
@@ -112,6 +113,14 @@ async def test_a_frontend_of_another_build_is_told(link: Connection) -> None:
     # reflex 0.9 compares no schemas.
     await client.done(client.connect({"state_schema": "another"} if IS_010 else None))
     assert len(client.events("state_mismatch")) == (1 if IS_010 else 0)
+    await client.detach()
+
+
+async def test_a_frontend_made_for_this_app_is_not_told(link: Connection) -> None:
+    client = VirtualClient(link)
+    await client.attach()
+    await client.done(client.connect({"state_schema": link.manifests[0]["schema"]} if IS_010 else None))
+    assert client.events("state_mismatch") == []
     await client.detach()
 
 

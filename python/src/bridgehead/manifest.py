@@ -120,13 +120,14 @@ class SessionFacts:
     """What a sidecar must know before it gives this worker virtual sessions; without any, it takes none.
 
     `tokens` is the worker's name in Reflex's records of tokens, where those lie in Redis; `max_payload` counts code
-    points.
+    points; `schema` is the hash that the pages made for this app connect with.
     """
 
     takes_sessions: bool = False
     max_payload: int = 1_000_000
     tokens: str | None = None
     persistent: bool = False
+    schema: str | None = None
     capacity: int = 0
 
 
@@ -170,6 +171,7 @@ def build(
         "maxPayload": sessions.max_payload,
         "tokens": sessions.tokens,
         "persistent": sessions.persistent,
+        "schema": sessions.schema,
         "auth": facts.answers_auth,
         "publishes": facts.uses_django and _has_live_models(),
         "checks": list(facts.checks),

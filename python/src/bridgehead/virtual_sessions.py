@@ -86,6 +86,7 @@ class VirtualSessions:
             max_payload=self.eio.max_http_buffer_size,
             tokens=self.tokens.instance,
             persistent=getattr(self.app.state_manager, "redis", None) is not None,
+            schema=_schema_of(getattr(self.app, "_state", None)),
         )
 
     # For the link
@@ -322,6 +323,12 @@ class VirtualSessions:
         eio_sid = None if sid is None else self.sio.manager.eio_sid_from_sid(sid, self.event_namespace)
         socket = self.eio.sockets.get(eio_sid)
         return socket if isinstance(socket, VirtualSocket) else None
+
+
+def _schema_of(state: Any) -> str | None:
+    """What Reflex compares with a page's own when it connects (reflex 0.10); the state class keeps it."""
+    schema = getattr(state, "_to_frontend_schema", None)
+    return None if schema is None else str(schema())
 
 
 def _takes_over() -> bool:
