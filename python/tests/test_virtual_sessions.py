@@ -526,6 +526,18 @@ async def test_what_has_not_begun_when_a_session_moves_has_not_run(running: Desk
     assert not [n for n in range(3) if running.probes("add", label=f"{text}-{n}")]
 
 
+async def test_a_packet_that_a_move_cuts_off_is_not_done(link: Connection) -> None:
+    client = VirtualClient(link)
+    await client.attach()
+    await client.done(client.send("40/echo,", done=True))
+    n = client.send(f'42/echo,["slowly","{label()}",30]', done=True)
+    await until(lambda: client.received == n, "RECEIVED")
+    await settle(0.1)
+    detached = await client.detach("move")
+    assert n not in detached.unrun
+    assert client.outcome(n) is None
+
+
 async def test_a_lost_link_keeps_its_sessions_for_the_next(running: Desk) -> None:
     link = await running.link()
     client = await VirtualClient(link).open()

@@ -17,13 +17,13 @@ async def drain(sessions: VirtualSessions, seconds: float) -> None:
     New sessions are refused from now on. Without sessions there is nothing to wait for.
     """
     sessions.is_draining = True
-    if not sessions.linked_count:
-        return
+    # Also over links that carry none: their sidecars would go on choosing this worker, and be refused.
+    for link in sessions.links:
+        link.send(FrameType.DRAIN, {"seconds": seconds})
     count = sessions.linked_count
+    if not count:
+        return
     logger.info("about to stop: %d sessions are to be moved within %g s", count, seconds)
-    for link, carried in sessions.links.items():
-        if carried:
-            link.send(FrameType.DRAIN, {"seconds": seconds})
     try:
         async with asyncio.timeout(seconds):
             await sessions.emptied()

@@ -47,7 +47,7 @@ async def _deliver(sessions: VirtualSessions, socket: VirtualSocket, client: Cli
     except UnicodeDecodeError:
         sessions.end_soon(socket, "failed")
     finally:
-        begun.release()
+        _release(socket, begun)
         socket.taken(len(client.payload))
         if client.n == 1:
             _compact(sessions, socket)
@@ -87,7 +87,15 @@ async def _inject(sessions: VirtualSessions, socket: VirtualSocket, inject: Inje
     except Exception:
         logger.exception("an injected event failed")
     finally:
-        begun.release(outcome)
+        _release(socket, begun, outcome)
+
+
+def _release(socket: VirtualSocket, begun: Work, outcome: Outcome = "ended") -> None:
+    """The app's socket handler has returned. Socket.IO lets it return, too, where a move has cut it off."""
+    if socket.is_stopped:
+        # Not done: the sidecar has to tell its client, or to give it to the next worker.
+        socket.forget_work(begun.n)
+    begun.release(outcome)
 
 
 async def _resync(sessions: VirtualSessions, socket: VirtualSocket, begun: Work) -> None:
