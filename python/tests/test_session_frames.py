@@ -56,7 +56,9 @@ def made(name: str, fields: dict[str, Any]) -> Message:
 
     match name:
         case "ATTACH":
-            return Attach(**fields | {"headers": tuple((key, value) for key, value in fields["headers"])})
+            headers = tuple((key, value) for key, value in fields["headers"])
+            known = {key: value for key, value in fields.items() if key != "from"}
+            return Attach(**known | {"headers": headers, "former": fields.get("from")})
         case "ATTACHED":
             opened = tuple(fields["open"]) if "open" in fields else None
             return AttachRefused(**fields) if "error" in fields else Attached(**fields | {"open": opened})

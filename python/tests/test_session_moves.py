@@ -45,7 +45,8 @@ def label() -> str:
 
 async def arrive(client: VirtualClient, link: Connection, *, background: tuple[sf.RunningHandler, ...] = ()) -> None:
     """What a sidecar does to move a session to a worker."""
-    answer = await client.attach(link, takeover=True)
+    former = client.connection.manifests[0]["tokens"]
+    answer = await client.attach(link, takeover=True, former=former)
     assert isinstance(answer, sf.Attached), answer
     await client.done(client.connect({}), 30)
     for handler in background:
@@ -108,6 +109,26 @@ async def test_a_session_with_a_holder_elsewhere_is_sent_there(running: Desk) ->
     await other.run("add")
     assert other.state()["count"] == 2
     await other.detach()
+
+
+async def test_a_session_whose_tab_came_back_elsewhere_ends_nobody(running: Desk) -> None:
+    first, second = await pair(running)
+    live = await VirtualClient(second).open()
+    live.answers_probes = True
+    await live.run("add")
+    # What a sidecar does that held the tab before, at a worker that has died.
+    stale = VirtualClient(first, token=live.token)
+    assert await stale.attach(takeover=True, former="a worker that died") == sf.AttachRefused(
+        "elsewhere", "another worker has this token", second.manifests[0]["tokens"]
+    )
+    assert await stale.attach(second, takeover=True, former="a worker that died") == sf.AttachRefused(
+        "taken", "the tab lives in another session"
+    )
+    await live.run("add")
+    assert live.state()["count"] == 2
+    assert live.events("new_token") == []
+    assert live.of(sf.Detached) == []
+    await live.detach()
 
 
 async def test_after_a_crash_nobody_gets_a_new_token(running: Desk) -> None:

@@ -258,6 +258,41 @@ async def test_a_client_that_leaves_while_it_is_attached(link: Connection) -> No
     await first.detach()
 
 
+async def test_a_newcomer_that_leaves_lets_the_former_session_end_all_the_same(link: Connection) -> None:
+    first = VirtualClient(link)
+    await first.attach()
+    await first.done(first.send("40/echo,", done=True))
+    await first.done(first.connect())
+    await first.done(first.send('42/echo,["linger",0.5]', done=True))
+    second = VirtualClient(link, token=first.token)
+    second.attach_soon(takeover=True)
+    # The app takes leave of the former one meanwhile.
+    await settle(0.2)
+    assert await second.detach("closed") == sf.Detached("closed")
+    await until(lambda: first.of(sf.Detached), "DETACHED")
+    assert first.of(sf.Detached) == [sf.Detached("takeover")]
+
+
+async def test_a_takeover_from_another_worker_asks_who_has_the_tab_by_now(link: Connection) -> None:
+    first = await VirtualClient(link).open()
+    first.answers_probes = True
+    second = VirtualClient(link, token=first.token)
+    refused = await second.attach(takeover=True, former="a worker that died")
+    assert refused == sf.AttachRefused("taken", "the tab lives in another session")
+    assert await first.run("add") == "ended"
+    first.answers_probes = False
+    await second.open(takeover=True, former="a worker that died")
+    assert first.of(sf.Detached) == [sf.Detached("takeover")]
+    assert second.events("new_token") == []
+    # The same session once more: its sidecar had given up on the link.
+    probes = len(second.of(sf.Probe))
+    third = VirtualClient(link, token=first.token, session=second.session)
+    await third.open(takeover=True, former=link.manifests[0]["tokens"])
+    assert len(second.of(sf.Probe)) == probes
+    assert third.events("new_token") == []
+    await third.detach()
+
+
 async def test_two_live_tabs_with_one_token_still_get_theirs(running: Desk, link: Connection) -> None:
     first = await VirtualClient(link).open()
     first.answers_probes = True

@@ -708,11 +708,12 @@ def session_frames() -> Json:
     }
     add_json("ATTACH", attach)
     add_json("ATTACH", attach | {"takeover": True, "headers": [], "protocol": None, "client": "2001:db8::9"}, 2**32 - 1)
+    add_json("ATTACH", attach | {"takeover": True, "from": "8a6b"})
     add_json("ATTACH", attach | {"resume": True, "seen": 2**32 - 1})
     add_json("ATTACH", attach | {"force": True, "target": "/_event/?token=%C3%A9&x=🌉"}, 1)
     add_json("ATTACHED", {"received": 0, "sent": 0})
     add_json("ATTACHED", {"received": 17, "sent": 4_000_000_000})
-    for error in ("draining", "failed", "unknown"):
+    for error in ("draining", "failed", "unknown", "taken"):
         add_json("ATTACHED", {"error": error, "message": f"it is {error}: größer"})
     add_json("ATTACHED", {"error": "elsewhere", "message": "another worker has it", "instance": "8a6b"})
     event = '42/_event,["event",{"name":"reflex___state____state.set_name","payload":{"name":"Zoë 🌷"}}]'
@@ -766,6 +767,7 @@ def session_frames() -> Json:
         ("ATTACH with a header of one part", 32, 7, text(few | {"headers": [["host"]]})),
         ("ATTACH with a header that is a number", 32, 7, text(few | {"headers": [["host", 1]]})),
         ("ATTACH with takeover as a word", 32, 7, text(few | {"takeover": "yes"})),
+        ("ATTACH that comes from a number", 32, 7, text(few | {"takeover": True, "from": 1})),
         ("ATTACH that has seen less than nothing", 32, 7, text(few | {"seen": -1})),
         ("ATTACHED with an unknown error", 33, 7, text({"error": "tired", "message": ""})),
         ("ATTACHED with a fraction", 33, 7, text({"received": 1.5, "sent": 0})),

@@ -14,6 +14,11 @@ export interface AttachRequest {
   readonly protocol: string | undefined;
   /** The token belonged to a session whose client or worker is gone: no `new_token`. */
   readonly takeover: boolean;
+  /**
+   * With `takeover`: the worker that had the session before, by its manifest's `tokens`. Where the token is another's by now, that one's client
+   * is asked first. undefined: whoever has the token is to lose it.
+   */
+  readonly from: string | undefined;
   /** Both holders of the token live: the worker must not look for the other one. */
   readonly force: boolean;
   /** Take up the session again that this worker held on a former link. `seen`: server messages that arrived over it. */
@@ -34,7 +39,8 @@ export type AttachAnswer =
     }
   /** Another worker holds the token: the one whose manifest's `tokens` is `holder`. */
   | { readonly kind: 'elsewhere'; readonly holder: string }
-  | { readonly kind: 'refused'; readonly code: 'draining' | 'failed' | 'unknown'; readonly message: string };
+  /** `taken`: the tab lives in another session. */
+  | { readonly kind: 'refused'; readonly code: 'draining' | 'failed' | 'unknown' | 'taken'; readonly message: string };
 
 /** A handler and its arguments, to be run in a session. */
 export interface HandlerCall {

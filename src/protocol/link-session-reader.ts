@@ -96,6 +96,7 @@ export function decodeSession({ type, channel, body }: Frame): SessionMessage | 
 }
 
 function attach(body: Body): SessionMessage {
+  const from = textOrNull(body, 'from');
   return {
     kind: 'attach',
     session: text(body, 'session'),
@@ -110,6 +111,7 @@ function attach(body: Body): SessionMessage {
     resume: flag(body, 'resume'),
     force: flag(body, 'force'),
     seen: count(body, 'seen'),
+    ...(from !== null && { from }),
   };
 }
 

@@ -24,7 +24,7 @@ export const SessionFrame = {
 /** Bytes of Engine.IO frames that each side may send for a session before the other gives credit back. */
 export const SESSION_WINDOW = 262_144;
 
-export const ATTACH_ERRORS = ['elsewhere', 'draining', 'failed', 'unknown'] as const;
+export const ATTACH_ERRORS = ['elsewhere', 'draining', 'failed', 'unknown', 'taken'] as const;
 export const DETACH_REASONS = ['closed', 'lost', 'takeover', 'move'] as const;
 /** The place of an outcome in this list is its number. */
 export const OUTCOMES = ['ended', 'raised', 'cancelled'] as const;
@@ -51,6 +51,8 @@ export interface AttachMessage {
   readonly resume: boolean;
   readonly force: boolean;
   readonly seen: number;
+  /** With `takeover`: the `tokens` of the worker that had the session before. */
+  readonly from?: string;
 }
 
 /** What a frame of the types 32 to 47 says. Payloads that were read are views of the reader's buffer. */

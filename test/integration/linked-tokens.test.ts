@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { eventually } from '../support/eventually.ts';
 import type { LinkWorker, LinkWorkerSession } from '../support/link-worker.ts';
-import { event, LinkedStage, NAMESPACE, numbers } from '../support/linked-stage.ts';
+import { event, LinkedStage, NAMESPACE, numbers, upTo } from '../support/linked-stage.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 
 const stage = new LinkedStage();
@@ -131,6 +131,28 @@ describe('a tab that comes again', () => {
     second.end();
   });
 
+  it('is let go of before sessions that only end', async () => {
+    const sidecar = await stage.sidecar({}, { clock: new ManualClock() });
+    const worker = await stage.worker(sidecar, 'one');
+    const first = await stage.enter(sidecar);
+    const leaving = await stage.enter(sidecar, 'leaves');
+    const [held, other] = [await worker.session(1), await worker.session(2)];
+    // Eight attach: nobody else has a turn until one of them is refused.
+    worker.onAttach = () => undefined;
+    for (const n of upTo(8)) (await stage.client(sidecar, `stuck-${n}`)).send(`40${NAMESPACE},`);
+    const stuck = await worker.session(10);
+    leaving.send(`41${NAMESPACE},`);
+    leaving.socket.close(1000);
+    await eventually(() => sidecar.running.operator.stats().sessions).toBe(9);
+    first.raw.destroy();
+    await eventually(() => first.closed).toBeDefined();
+    (await stage.client(sidecar)).send(`40${NAMESPACE},`);
+    await eventually(() => sidecar.running.operator.sessions(20).filter(({ work }) => work === 'away').length).toBe(1);
+    stuck.answer({ kind: 'refused', error: 'failed', instance: null, message: '' });
+    expect(await held.untilDetached()).toBe('takeover');
+    expect(other.detached).toBeUndefined();
+  });
+
   it('finds its place again where there are as many sessions as may be, once', async () => {
     const sidecar = await stage.sidecar({ limits: { sessions: 2 } });
     await stage.worker(sidecar, 'one');
@@ -164,5 +186,45 @@ describe('a tab that comes again', () => {
     other.send(event(1));
     await eventually(() => worker.sessions[1]?.texts.length).toBe(2);
     expect(sidecar.running.operator.stats().queuedBytes).toBe(0);
+  });
+});
+
+describe('a session whose worker is gone', () => {
+  it('tells the next worker who had it, and ends where its tab lives in another session', async () => {
+    const sidecar = await stage.sidecar();
+    const one = await stage.worker(sidecar, 'one');
+    const client = await stage.enter(sidecar);
+    const two = await stage.worker(sidecar, 'two');
+    two.onAttach = () => ({ kind: 'refused', error: 'taken', instance: null, message: '' });
+    one.cut();
+    const moved = await two.session();
+    expect(moved.request).toMatchObject({ takeover: true, from: 'tokens-of-one' });
+    await client.untilClosed();
+    expect(two.sessions).toHaveLength(1);
+  });
+});
+
+describe('a tab that lives at a worker that stops', () => {
+  it('is asked where it goes, before another connection may take its place', async () => {
+    const clock = new ManualClock();
+    const sidecar = await stage.sidecar({}, { clock });
+    const stopping = await stage.worker(sidecar, 'stopping');
+    stopping.drain(60);
+    await eventually(() => sidecar.log()).toContain('a worker stops');
+    const two = await stage.worker(sidecar, 'two');
+    // Another sidecar has the tab there.
+    two.onAttach = () => ({ kind: 'refused', error: 'elsewhere', instance: 'tokens-of-stopping', message: '' });
+    const client = await stage.client(sidecar);
+    client.send(`40${NAMESPACE},`);
+    await two.session();
+    await eventually(() => sidecar.running.operator.sessions(1)[0]?.work).toBe('away');
+    clock.advance(400);
+    expect(two.sessions).toHaveLength(1);
+    // It has let go meanwhile.
+    two.onAttach = () => ({ kind: 'attached', received: 0, sent: 0 });
+    clock.advance(100);
+    expect((await two.session(2)).request.takeover).toBe(false);
+    await client.until(() => client.messages.some((text) => text.startsWith('0/')), 'CONNECT');
+    expect(stopping.sessions).toEqual([]);
   });
 });

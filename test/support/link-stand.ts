@@ -24,6 +24,7 @@ export const ATTACH: AttachRequest = {
   client: '203.0.113.9',
   protocol: '0.10.1',
   takeover: false,
+  from: undefined,
   force: false,
   resume: undefined,
 };

@@ -28,28 +28,29 @@ async def attach(
         return AttachRefused("draining", "this worker is about to stop"), None
     token = _token_in(request.target)
     takeover, kept = request.takeover, tuple[str | bytes, ...]()
-    if token is not None and takeover:
+    if token is not None and takeover and request.former is None:
         # Whoever says so knows that the former session is over.
         if (holder := sessions.holder(token)) is not None:
-            await sessions.end(holder, "takeover")
+            await _end(sessions, holder)
     elif token is not None and not request.force:
         owner = await sessions.tokens.owner(token)
         if owner == "here" and sessions.is_leaving(token):
             takeover = True
         elif owner == "here" and (holder := sessions.holder(token)) is not None:
-            probed = await _probe(holder)
+            # Its sidecar gave up on the link that the session came over, and brings it here once more.
+            is_itself = takeover and holder.session_id == request.session
+            probed = Probed(alive=False) if is_itself else await _probe(holder)
+            if probed.alive and takeover:
+                return AttachRefused("taken", "the tab lives in another session"), None
             if not probed.alive:
                 takeover = True
                 # What it had said until then is the sidecar's to tell, or with the client.
                 seen = len(holder.echo or ()) if probed.seen is None else probed.seen
-                if holder.task is not None:
-                    # The app has what was acknowledged, as before a DETACH.
-                    await asyncio.wait({holder.task}, timeout=FEEDING_SECONDS)
-                await sessions.end(holder, "takeover")
+                await _end(sessions, holder, feeding_seconds=FEEDING_SECONDS)
                 kept = (*map(_frame_of, probed.kept), *holder.said_since(seen))
         elif owner == "stale":
             takeover = True
-        elif owner not in ("here", "nobody"):
+        elif owner not in ("here", "nobody", request.former):
             return AttachRefused("elsewhere", "another worker has this token", owner), None
     socket = VirtualSocket(sessions.eio, sessions, link, channel, request.session)
     socket.takeover, socket.kept = takeover, kept
@@ -77,6 +78,18 @@ def resume(
     sent = socket.rebind(link, channel)
     counters.add("session.resumed")
     return Attached(socket.received, sent, socket.open_numbers()), socket
+
+
+async def _end(sessions: VirtualSessions, holder: VirtualSocket, *, feeding_seconds: float = 0) -> None:
+    """To its end, even where the newcomer leaves meanwhile."""
+
+    async def end() -> None:
+        if holder.task is not None and feeding_seconds:
+            # The app has what was acknowledged, as before a DETACH.
+            await asyncio.wait({holder.task}, timeout=feeding_seconds)
+        await sessions.end(holder, "takeover")
+
+    await asyncio.shield(sessions.run(end()))
 
 
 async def _probe(holder: VirtualSocket) -> Probed:

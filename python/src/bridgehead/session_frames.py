@@ -37,7 +37,7 @@ class SessionFrameType(IntEnum):
     UNSUBSCRIBE = 47
 
 
-AttachError = Literal["elsewhere", "draining", "unknown", "failed"]
+AttachError = Literal["elsewhere", "draining", "unknown", "failed", "taken"]
 DetachReason = Literal["closed", "lost", "takeover", "move"]
 DetachedReason = Literal["closed", "lost", "takeover", "move", "slow", "failed"]
 Outcome = Literal["ended", "raised", "cancelled"]
@@ -59,7 +59,10 @@ _MAX_U32 = 2**32 - 1
 
 @dataclass(frozen=True, slots=True)
 class Attach:
-    """A client's session comes to this worker. `seen`: SERVER frames that a resuming sidecar has got."""
+    """A client's session comes to this worker. `seen`: SERVER frames that a resuming sidecar has got.
+
+    `former`: with `takeover`, the worker that had it before, as Reflex's records name it.
+    """
 
     session: str
     target: str
@@ -70,6 +73,7 @@ class Attach:
     resume: bool = False
     force: bool = False
     seen: int = 0
+    former: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,6 +338,7 @@ def _decode_attach(frame: Frame) -> Attach:
         _flag(body, "resume", frame),
         _flag(body, "force", frame),
         _number(body, "seen", frame),
+        _optional_text(body, "from", frame),
     )
 
 
@@ -455,6 +460,7 @@ def _attach_body(attach: Attach) -> bytes:
             "resume": attach.resume,
             "force": attach.force,
             "seen": attach.seen,
+            **({} if attach.former is None else {"from": attach.former}),
         }
     )
 

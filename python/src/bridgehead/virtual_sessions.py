@@ -226,15 +226,19 @@ class VirtualSessions:
         if why is None:
             reasons = self.eio.reason
             why = reasons.CLIENT_DISCONNECT if reason == "closed" else reasons.TRANSPORT_CLOSE
-        detached = await ending.end(self, socket, reason, why)
-        if (link := socket.link) is not None:
-            socket.pump(all_of_it=reason == "move")
-            link.write(session_frames.encode(socket.channel, detached))
-            self._links[link].sockets.pop(socket.channel, None)
-        socket.release()
-        self.eio.sockets.pop(socket.sid, None)
-        counters.add(f"session.ended_{reason}")
-        self._changed.set()
+        detached = Detached(reason)
+        try:
+            detached = await ending.end(self, socket, reason, why)
+        finally:
+            # Whatever the app does: its sidecar must hear of the end, and nothing of it may stay.
+            if (link := socket.link) is not None:
+                socket.pump(all_of_it=reason == "move")
+                link.write(session_frames.encode(socket.channel, detached))
+                self._links[link].sockets.pop(socket.channel, None)
+            socket.release()
+            self.eio.sockets.pop(socket.sid, None)
+            counters.add(f"session.ended_{reason}")
+            self._changed.set()
 
     # For those who do the work
 

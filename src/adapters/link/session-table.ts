@@ -36,7 +36,7 @@ export class SessionTable implements SessionCarrier {
     return this.#connection.write(frame);
   }
 
-  attach({ resume, protocol, ...request }: AttachRequest, sink: VirtualSink): VirtualSession {
+  attach({ resume, protocol, from, ...request }: AttachRequest, sink: VirtualSink): VirtualSession {
     const session = new LinkSession(this, this.#freeChannel(), sink);
     const seen = resume?.seen ?? 0;
     const frame = encodeSession(session.channel, {
@@ -50,6 +50,7 @@ export class SessionTable implements SessionCarrier {
       resume: resume !== undefined,
       force: request.force,
       seen,
+      ...(from !== undefined && { from }),
     });
     if (this.#connection.write(frame) === 'dropped') {
       // Told as everywhere else: after the caller has the session.

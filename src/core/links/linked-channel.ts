@@ -78,6 +78,8 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
   #state: State = 'placing';
   #attachment: Attachment | undefined;
   #claim: TokenClaim;
+  /** The worker that had the session before, by its name in Reflex's records of tokens. */
+  #from: string | undefined;
   #build: string | undefined;
   #token: ClientToken;
   /** Path and query of the handshake, with the token that the tab has now. */
@@ -308,6 +310,8 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
     const berth = this.#attachment?.berth;
     if (this.#state === 'returning') return this.#notReturned();
     this.#dropAttachment();
+    // The tab has come back over another sidecar, and lives there.
+    if (answer.kind === 'refused' && answer.code === 'taken') return this.#end('lost');
     if (answer.kind !== 'elsewhere') {
       if (berth !== undefined) this.#search.refusedBy(berth);
       return this.#place();
@@ -320,7 +324,10 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
       return this.#search.later(() => this.#place());
     }
     // Nobody who is linked has it: its worker is gone, and the record is all that is left of it.
-    if (holder === undefined || holder === berth) this.#claim = 'takeover';
+    if (holder === undefined || holder === berth) {
+      this.#claim = 'takeover';
+      this.#from = answer.holder;
+    }
     const next = holder ?? berth;
     if (next === undefined) this.#place();
     else this.#search.at(next, () => this.#place());
@@ -439,6 +446,7 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
         client: this.#client.address,
         protocol: protocols[0],
         takeover: this.#claim === 'takeover',
+        from: this.#claim === 'takeover' ? this.#from : undefined,
         force: this.#claim === 'shared',
         resume: before === undefined ? undefined : { seen: before.seen },
       },
@@ -603,6 +611,7 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
     // Where it was asked to take the session back and did not answer in time, it must not keep it.
     if (this.#state === 'returning') this.#session?.detach('move');
     this.#rest();
+    this.#from = this.#attachment?.berth.worker.manifest.tokens ?? undefined;
     this.#dropAttachment();
     this.#parts.metrics.sessionMoved(how);
     this.#claim = 'takeover';

@@ -117,19 +117,21 @@ const payload = fc.oneof(
 );
 const kind = <T extends string>(value: T): fc.Arbitrary<T> => fc.constant(value);
 
+const attach = {
+  kind: kind('attach'),
+  session: fc.uuid(),
+  target: fc.webPath(),
+  headers: fc.array(fc.tuple(fc.string(), fc.string()), { maxLength: 5 }),
+  client: fc.ipV6(),
+  protocol: fc.option(fc.string()),
+  takeover: fc.boolean(),
+  resume: fc.boolean(),
+  force: fc.boolean(),
+  seen: number,
+};
 const message: fc.Arbitrary<SessionMessage> = fc.oneof(
-  fc.record({
-    kind: kind('attach'),
-    session: fc.uuid(),
-    target: fc.webPath(),
-    headers: fc.array(fc.tuple(fc.string(), fc.string()), { maxLength: 5 }),
-    client: fc.ipV6(),
-    protocol: fc.option(fc.string()),
-    takeover: fc.boolean(),
-    resume: fc.boolean(),
-    force: fc.boolean(),
-    seen: number,
-  }),
+  fc.record({ ...attach, from: fc.string() }),
+  fc.record(attach),
   fc.record({ kind: kind('attached'), received: number, sent: number }),
   fc.record({ kind: kind('attached'), received: number, sent: number, open: fc.array(number, { maxLength: 3 }) }),
   fc.record({
