@@ -1,6 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { tokenHash } from '../../src/protocol/keys.ts';
-import { LinkFrame } from '../../src/protocol/link.ts';
 import { eventually } from '../support/eventually.ts';
 import type { LinkWorkerSession } from '../support/link-worker.ts';
 import { event, LinkedStage, NAMESPACE, numbers, toasts, upTo } from '../support/linked-stage.ts';
@@ -22,7 +21,7 @@ describe('a tab that a handler logged in or out', () => {
     const client = await stage.client(sidecar, 'tab', { headers: { cookie: 'sessionid=the-first; theme=dark' } });
     await client.connect();
     expect(cookiesOf(await worker.session())).toEqual(['sessionid=the-first; theme=dark']);
-    worker.client.send(LinkFrame.session, { t: tokenHash('tab'), cookie });
+    worker.client.session({ t: tokenHash('tab'), session: (await worker.session()).request.session, cookie });
     // What comes behind it on the link shows that it has come.
     (await worker.session()).send(`42${NAMESPACE},["event",{"delta":{"n":1}}]`);
     await client.until(() => client.messages.some((text) => text.includes('"n":1')), 'the delta');
