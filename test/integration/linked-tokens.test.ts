@@ -147,7 +147,10 @@ describe('a tab that comes again', () => {
     first.raw.destroy();
     await eventually(() => first.closed).toBeDefined();
     (await stage.client(sidecar)).send(`40${NAMESPACE},`);
-    await eventually(() => sidecar.running.operator.sessions(20).filter(({ work }) => work === 'away').length).toBe(1);
+    // Its CONNECT is here and waits for the former session to go.
+    const comes = (): number =>
+      sidecar.running.operator.sessions(20).filter(({ work, queued }) => work === 'away' && queued.upstream > 0).length;
+    await eventually(comes).toBe(1);
     stuck.answer({ kind: 'refused', error: 'failed', instance: null, message: '' });
     expect(await held.untilDetached()).toBe('takeover');
     expect(other.detached).toBeUndefined();
