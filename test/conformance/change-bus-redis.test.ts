@@ -1,63 +1,21 @@
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { redisBus } from '../../src/adapters/bus/redis-bus.ts';
-import { redisStreamBus } from '../../src/adapters/bus/redis-stream-bus.ts';
-import {
-  closeRedis,
-  connectRedis,
-  listeningConnection,
-  redisClient,
-  type RedisClient,
-} from '../../src/adapters/redis/redis-client.ts';
+import { listeningConnection } from '../../src/adapters/redis/redis-client.ts';
 import type { ChangeBus } from '../../src/ports/change-bus.ts';
-import { systemClock } from '../../src/ports/clock.ts';
-import { silentLogger } from '../../src/ports/logger.ts';
 import { startRedisCluster, type RedisCluster } from '../../tools/services/redis-cluster.ts';
 import { startRedisSentinel } from '../../tools/services/redis-sentinel.ts';
-import { startRedis, type Redis } from '../../tools/services/redis.ts';
+import { startRedis } from '../../tools/services/redis.ts';
 import { eventually } from '../support/eventually.ts';
 import { change, publishingOn, startedBus } from './change-bus.ts';
+import { parts, RedisStage } from './redis-stage.ts';
 
-const parts = { clock: systemClock, logger: silentLogger };
-const closing: (() => Promise<unknown> | void)[] = [];
-let deployments = 0;
-let redis: Redis;
-let operator: RedisClient;
+const stage = new RedisStage();
 
-beforeAll(async () => {
-  redis = await startRedis();
-  operator = redisClient({ url: redis.url, role: 'commands', logger: silentLogger });
-  await connectRedis(operator);
-});
-afterAll(async () => {
-  closeRedis(operator);
-  await redis.stop();
-});
-beforeEach(() => void deployments++);
-afterEach(async () => {
-  for (const close of closing.splice(0).toReversed()) await close();
-});
-
-const name = (): string => `d${deployments}`;
-const stream = (): string => `bridgehead:${name()}:stream`;
-
-function client(role: 'commands' | 'blocking', url = redis.url): RedisClient {
-  const made = redisClient({ url, role, logger: silentLogger });
-  closing.push(() => closeRedis(made));
-  return made;
-}
-
-function channelBus(url = redis.url): ChangeBus {
-  const commands = client('commands', url);
-  const bus = redisBus({ ...parts, commands, listen: () => listeningConnection(commands), name: name() });
-  closing.push(() => bus.close());
-  return bus;
-}
-
-function streamBus(url = redis.url, maxLength?: number): ChangeBus {
-  const clients = { commands: client('commands', url), reader: client('blocking', url) };
-  const bus = redisStreamBus({ ...parts, ...clients, name: name(), ...(maxLength && { maxLength }) });
-  closing.push(() => bus.close());
+function channelBus(url = stage.redis.url): ChangeBus {
+  const commands = stage.client('commands', url);
+  const bus = redisBus({ ...parts, commands, listen: () => listeningConnection(commands), name: stage.name });
+  stage.closes(() => bus.close());
   return bus;
 }
 
@@ -96,7 +54,7 @@ async function pausableWay(port: number): Promise<{ url: string; pause(): void; 
 describe('Redis pub/sub', () => {
   it('tells a gap when only its subscription was cut', async () => {
     const { bus, heard } = await startedBus(channelBus());
-    await operator.call('CLIENT', 'KILL', 'TYPE', 'pubsub');
+    await stage.operator.call('CLIENT', 'KILL', 'TYPE', 'pubsub');
     await eventually(() => heard.gaps).toEqual([{ reason: 'reconnect' }]);
     await eventually(() => bus.state).toBe('up');
     await bus.publish([change(1)]);
@@ -105,12 +63,12 @@ describe('Redis pub/sub', () => {
 
   it('notices a server that stopped answering, and tells a gap when it goes on', async () => {
     const { bus, heard } = await startedBus(channelBus());
-    process.kill(redis.pid, 'SIGSTOP');
+    process.kill(stage.redis.pid, 'SIGSTOP');
     try {
       await eventually(() => bus.state).toBe('down');
       await expect(bus.publish([change(1)])).rejects.toThrow('publish them again');
     } finally {
-      process.kill(redis.pid, 'SIGCONT');
+      process.kill(stage.redis.pid, 'SIGCONT');
     }
     await eventually(() => bus.state).toBe('up');
     expect(heard.gaps.length).toBeGreaterThan(0);
@@ -119,7 +77,7 @@ describe('Redis pub/sub', () => {
   it('takes what any other program publishes, and ignores what is no change', async () => {
     const { heard } = await startedBus(channelBus());
     for (const text of ['nonsense', '{"model":"shop.product","action":"updated","pk":42}']) {
-      await operator.publish(`bridgehead:${name()}:changes`, text);
+      await stage.operator.publish(`bridgehead:${stage.name}:changes`, text);
     }
     await eventually(() => heard.list).toMatchObject([{ model: 'shop.product', action: 'updated', pk: 42 }]);
   });
@@ -127,11 +85,11 @@ describe('Redis pub/sub', () => {
 
 describe('Redis Streams', () => {
   it('reads on from its cursor after its connections were cut under load: nothing is missed and no gap told', async () => {
-    const [one, two] = await Promise.all([startedBus(streamBus()), startedBus(streamBus())]);
+    const [one, two] = await Promise.all([startedBus(stage.streamBus()), startedBus(stage.streamBus())]);
     const publisher = publishingOn(one.bus);
     for (let cut = 1; cut <= 3; cut++) {
       await eventually(() => two.heard.list.length).toBeGreaterThan(cut * 20);
-      await operator.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
+      await stage.operator.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
     }
     const before = two.heard.list.length;
     await eventually(() => two.heard.list.length).toBeGreaterThan(before + 20);
@@ -143,15 +101,15 @@ describe('Redis Streams', () => {
   });
 
   it('keeps about maxLength messages, and tells a gap to whoever was cut off for more', async () => {
-    const way = await pausableWay(redis.port);
-    closing.push(() => way.close());
-    const { bus, heard } = await startedBus(streamBus(redis.url, 100));
-    const far = await startedBus(streamBus(way.url, 100));
+    const way = await pausableWay(stage.redis.port);
+    stage.closes(() => way.close());
+    const { bus, heard } = await startedBus(stage.streamBus(stage.redis.url, 100));
+    const far = await startedBus(stage.streamBus(way.url, 100));
     await bus.publish([change('first')]);
     await eventually(() => far.heard.pks).toEqual(['first']);
     way.pause();
     for (let n = 0; n < 1_000; n++) await bus.publish([change(n)]);
-    expect(await operator.xlen(stream())).toBeLessThan(400);
+    expect(await stage.operator.xlen(stage.stream)).toBeLessThan(400);
     await eventually(() => heard.list.length).toBe(1_001);
     expect(heard.gaps).toEqual([]);
     way.resume();
@@ -161,10 +119,10 @@ describe('Redis Streams', () => {
   });
 
   it('tells a gap when what it stood at is gone, and goes on', async () => {
-    const { bus, heard } = await startedBus(streamBus());
+    const { bus, heard } = await startedBus(stage.streamBus());
     await bus.publish([change(1)]);
     await eventually(() => heard.pks).toEqual([1]);
-    await operator.del(stream());
+    await stage.operator.del(stage.stream);
     // A stream that begins anew may give an id of the same millisecond once more: then it would be the one that was read.
     const begun = Date.now();
     await eventually(() => Date.now()).toBeGreaterThan(begun + 1);
@@ -179,12 +137,12 @@ describe('Redis Streams', () => {
   it('reads on from the disk of a server that crashed, and says that the last may be missing', async () => {
     const args = ['--appendonly', 'yes', '--appendfsync', 'always'];
     const first = await startRedis({ args });
-    const { bus, heard } = await startedBus(streamBus(first.url));
+    const { bus, heard } = await startedBus(stage.streamBus(first.url));
     await bus.publish([change(1)]);
     await eventually(() => heard.pks).toEqual([1]);
     await first.kill();
     const second = await startRedis({ ...first, args });
-    closing.push(() => second.stop());
+    stage.closes(() => second.stop());
     await eventually(() => heard.gaps).toEqual([{ reason: 'server' }]);
     expect(bus.state).toBe('up');
     const next = change(2);
@@ -200,7 +158,7 @@ describe('Redis Streams', () => {
 
 describe.each([
   ['pub/sub', channelBus],
-  ['Streams', (url: string) => streamBus(url)],
+  ['Streams', (url: string) => stage.streamBus(url)],
 ])('Redis %s behind several servers', (_, make) => {
   let cluster: RedisCluster;
   beforeAll(async () => {
@@ -212,7 +170,7 @@ describe.each([
     const [one, two] = await Promise.all([startedBus(make(cluster.url)), startedBus(make(cluster.url))]);
     const publisher = publishingOn(one.bus);
     await eventually(() => two.heard.list.length).toBeGreaterThan(20);
-    await (await cluster.primaryOf(stream())).kill();
+    await (await cluster.primaryOf(stage.stream)).kill();
     await eventually(() => [one.bus.state, two.bus.state], { timeout: 40_000 }).toEqual(['up', 'up']);
     const probe = async (): Promise<boolean> => {
       const next = change('probe');
@@ -231,7 +189,7 @@ describe.each([
 
   it('follows a sentinel to the new primary', async () => {
     const sentinel = await startRedisSentinel();
-    closing.unshift(() => sentinel.stop());
+    stage.closes(() => sentinel.stop());
     const { bus, heard } = await startedBus(make(sentinel.url));
     await bus.publish([change(1)]);
     await eventually(() => heard.pks).toEqual([1]);

@@ -1,83 +1,49 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 import {
   addDeadLetter,
   countDeadLetters,
   listDeadLetters,
   replayDeadLetter,
 } from '../../src/adapters/bus/dead-letters.ts';
-import { redisStreamBus } from '../../src/adapters/bus/redis-stream-bus.ts';
 import { appendToStream } from '../../src/adapters/bus/redis-stream.ts';
 import { streamWork, type StreamWorkOptions } from '../../src/adapters/bus/stream-work.ts';
-import { closeRedis, connectRedis, redisClient, type RedisClient } from '../../src/adapters/redis/redis-client.ts';
-import type { ChangeBus } from '../../src/ports/change-bus.ts';
+import { connectRedis } from '../../src/adapters/redis/redis-client.ts';
 import { systemClock } from '../../src/ports/clock.ts';
 import { silentLogger } from '../../src/ports/logger.ts';
 import { encodeChanges, type Change, type Gap } from '../../src/protocol/change.ts';
-import { startRedis, type Redis } from '../../tools/services/redis.ts';
+import { startRedis } from '../../tools/services/redis.ts';
 import { eventually } from '../support/eventually.ts';
 import { change, startedBus } from './change-bus.ts';
+import { parts, RedisStage } from './redis-stage.ts';
 
-const parts = { clock: systemClock, logger: silentLogger };
-const closing: (() => Promise<unknown> | void)[] = [];
+const stage = new RedisStage();
 let gaps: Gap[] = [];
-let deployments = 0;
-let redis: Redis;
-let operator: RedisClient;
 
-beforeAll(async () => {
-  redis = await startRedis();
-  operator = redisClient({ url: redis.url, role: 'commands', logger: silentLogger });
-  await connectRedis(operator);
-});
-afterAll(async () => {
-  closeRedis(operator);
-  await redis.stop();
-});
 beforeEach(() => {
-  deployments++;
   gaps = [];
 });
-afterEach(async () => {
-  for (const close of closing.splice(0).toReversed()) await close();
-});
-
-const name = (): string => `d${deployments}`;
-const stream = (): string => `bridgehead:${name()}:stream`;
-
-function client(role: 'commands' | 'blocking', url = redis.url): RedisClient {
-  const made = redisClient({ url, role, logger: silentLogger });
-  closing.push(() => closeRedis(made));
-  return made;
-}
-
-function streamBus(url = redis.url, maxLength?: number): ChangeBus {
-  const clients = { commands: client('commands', url), reader: client('blocking', url) };
-  const bus = redisStreamBus({ ...parts, ...clients, name: name(), ...(maxLength && { maxLength }) });
-  closing.push(() => bus.close());
-  return bus;
-}
 
 describe('one-of-many work on the stream', () => {
   const work = (options: Pick<StreamWorkOptions, 'consumer' | 'handle'> & Partial<StreamWorkOptions>) => {
     const made = streamWork({
       ...parts,
-      client: client('blocking'),
-      name: name(),
+      client: stage.client('blocking'),
+      name: stage.name,
       group: 'mail',
       claimAfter: 50,
       maxTries: 3,
       missed: (gap) => void gaps.push(gap),
       ...options,
     });
-    closing.push(() => made.close());
+    stage.closes(() => made.close());
     return made;
   };
-  const pending = async (): Promise<number> => ((await operator.xpending(stream(), 'mail')) as [number])[0];
+  const pending = async (): Promise<number> => ((await stage.operator.xpending(stage.stream, 'mail')) as [number])[0];
   const groupExists = async (group = 'mail'): Promise<boolean> =>
-    JSON.stringify(await operator.xinfo('GROUPS', stream()).catch(() => [])).includes(`"${group}"`);
+    JSON.stringify(await stage.operator.xinfo('GROUPS', stage.stream).catch(() => [])).includes(`"${group}"`);
 
   it('gives each change to one consumer of a group, and to each group', async () => {
-    const { bus } = await startedBus(streamBus());
+    const { bus } = await startedBus(stage.streamBus());
     const done: [string, number | string][] = [];
     const handle = (who: string) => (one: { pk: number | string }) => {
       done.push([who, one.pk]);
@@ -96,7 +62,7 @@ describe('one-of-many work on the stream', () => {
   });
 
   it("does a dead consumer's work", async () => {
-    const { bus } = await startedBus(streamBus());
+    const { bus } = await startedBus(stage.streamBus());
     const dead = work({ consumer: 'dead', handle: () => Promise.reject(new Error('died')) });
     await eventually(groupExists).toBe(true);
     await bus.publish([change(7)]);
@@ -115,7 +81,7 @@ describe('one-of-many work on the stream', () => {
   });
 
   it('puts aside what fails too often, lists it, and replays it to its group alone', async () => {
-    const { bus, heard } = await startedBus(streamBus());
+    const { bus, heard } = await startedBus(stage.streamBus());
     const tried: (number | string)[] = [];
     const elsewhere: (number | string)[] = [];
     let isBroken = true;
@@ -139,48 +105,52 @@ describe('one-of-many work on the stream', () => {
     await eventually(async () => (await groupExists()) && (await groupExists('search'))).toBe(true);
     await bus.publish([change(13)]);
     await bus.publish([change(14)]);
-    await eventually(() => listDeadLetters(operator, name(), 10)).toMatchObject([{ group: 'mail', tries: 3 }]);
+    await eventually(() => listDeadLetters(stage.operator, stage.name, 10)).toMatchObject([
+      { group: 'mail', tries: 3 },
+    ]);
     expect(tried.filter((pk) => pk === 13)).toHaveLength(3);
     expect(tried).toContain(14);
-    const [letter] = await listDeadLetters(operator, name(), 10);
+    const [letter] = await listDeadLetters(stage.operator, stage.name, 10);
     expect(letter?.message).toContain('"pk":13');
     expect(said.filter((line) => line.includes('dead letter'))).toHaveLength(1);
     isBroken = false;
-    expect(await replayDeadLetter(operator, name(), '-')).toBe('unknown');
-    expect(await replayDeadLetter(operator, name(), letter?.id ?? '')).toBe('replayed');
+    expect(await replayDeadLetter(stage.operator, stage.name, '-')).toBe('unknown');
+    expect(await replayDeadLetter(stage.operator, stage.name, letter?.id ?? '')).toBe('replayed');
     await eventually(() => tried.filter((pk) => pk === 13)).toHaveLength(4);
     await bus.publish([change(15)]);
     await eventually(() => elsewhere).toEqual([13, 14, 15]);
     await eventually(() => heard.pks).toEqual([13, 14, 15]);
-    expect(await listDeadLetters(operator, name(), 10)).toEqual([]);
-    expect(await replayDeadLetter(operator, name(), letter?.id ?? '')).toBe('unknown');
+    expect(await listDeadLetters(stage.operator, stage.name, 10)).toEqual([]);
+    expect(await replayDeadLetter(stage.operator, stage.name, letter?.id ?? '')).toBe('unknown');
   });
 
   it('keeps a dead letter whose group is gone', async () => {
-    const { bus } = await startedBus(streamBus());
+    const { bus } = await startedBus(stage.streamBus());
     const broken = work({ consumer: 'a', handle: () => Promise.reject(new Error('unlucky')) });
     await eventually(groupExists).toBe(true);
     await bus.publish([change(13)]);
-    await eventually(() => listDeadLetters(operator, name(), 10)).toHaveLength(1);
+    await eventually(() => listDeadLetters(stage.operator, stage.name, 10)).toHaveLength(1);
     await broken.close();
-    await operator.xgroup('DESTROY', stream(), 'mail');
-    const [letter] = await listDeadLetters(operator, name(), 10);
-    expect(await replayDeadLetter(operator, name(), letter?.id ?? '')).toBe('groupless');
-    await operator.del(stream());
-    expect(await replayDeadLetter(operator, name(), letter?.id ?? '')).toBe('groupless');
-    expect(await listDeadLetters(operator, name(), 10)).toEqual([letter]);
+    await stage.operator.xgroup('DESTROY', stage.stream, 'mail');
+    const [letter] = await listDeadLetters(stage.operator, stage.name, 10);
+    expect(await replayDeadLetter(stage.operator, stage.name, letter?.id ?? '')).toBe('groupless');
+    await stage.operator.del(stage.stream);
+    expect(await replayDeadLetter(stage.operator, stage.name, letter?.id ?? '')).toBe('groupless');
+    expect(await listDeadLetters(stage.operator, stage.name, 10)).toEqual([letter]);
   });
 
   it('says how many dead letters had to go for a new one', async () => {
     const letter = { group: 'mail', entry: '1-1', tries: 3, message: '{}' };
-    const dropped = await Promise.all(Array.from({ length: 1_200 }, () => addDeadLetter(operator, name(), letter)));
-    const kept = await countDeadLetters(operator, name());
+    const dropped = await Promise.all(
+      Array.from({ length: 1_200 }, () => addDeadLetter(stage.operator, stage.name, letter)),
+    );
+    const kept = await countDeadLetters(stage.operator, stage.name);
     expect(kept).toBeLessThan(1_200);
     expect(dropped.reduce((sum, count) => sum + count, 0) + kept).toBe(1_200);
   });
 
   it('gives healthy consumers nothing twice, however slow they are and however much waits', async () => {
-    const { bus } = await startedBus(streamBus());
+    const { bus } = await startedBus(stage.streamBus());
     const done: (number | string)[] = [];
     const handle = async ({ pk }: Change): Promise<void> => {
       // Longer than claimAfter: only who says nothing is taken for dead.
@@ -193,11 +163,11 @@ describe('one-of-many work on the stream', () => {
     for (let n = 0; n < 6; n++) await bus.publish([change(n)]);
     await eventually(async () => new Set(done).size === 6 && (await pending()) === 0).toBe(true);
     expect(done).toHaveLength(6);
-    expect(await listDeadLetters(operator, name(), 10)).toEqual([]);
+    expect(await listDeadLetters(stage.operator, stage.name, 10)).toEqual([]);
   });
 
   it('tells a group that was away for longer than the stream keeps, once, and only then', async () => {
-    const { bus } = await startedBus(streamBus(redis.url, 100));
+    const { bus } = await startedBus(stage.streamBus(stage.redis.url, 100));
     const done: (number | string)[] = [];
     const handle = ({ pk }: Change): Promise<void> => {
       done.push(pk);
@@ -222,20 +192,20 @@ describe('one-of-many work on the stream', () => {
   });
 
   it('tells of messages that were trimmed before they were done', async () => {
-    const { bus } = await startedBus(streamBus(redis.url, 100));
+    const { bus } = await startedBus(stage.streamBus(stage.redis.url, 100));
     const dead = work({ consumer: 'dead', handle: () => Promise.reject(new Error('died')), claimAfter: 60_000 });
     await eventually(groupExists).toBe(true);
     await bus.publish([change(7)]);
     await eventually(pending).toBe(1);
     await dead.close();
-    await operator.xtrim(stream(), 'MAXLEN', 0);
+    await stage.operator.xtrim(stage.stream, 'MAXLEN', 0);
     work({ consumer: 'alive', handle: () => Promise.resolve() });
     await eventually(() => gaps.length).toBeGreaterThan(0);
     await eventually(pending).toBe(0);
   });
 
   it('hands on a gap that a publisher tells, again where that fails', async () => {
-    const { bus } = await startedBus(streamBus());
+    const { bus } = await startedBus(stage.streamBus());
     let isBroken = true;
     const told: Gap[] = [];
     work({
@@ -256,26 +226,26 @@ describe('one-of-many work on the stream', () => {
 
   it('tells a gap when Redis has lost everything, and does what came before it knew', async () => {
     const own = await startRedis();
-    closing.push(() => own.stop());
-    const publisher = client('commands', own.url);
+    stage.closes(() => own.stop());
+    const publisher = stage.client('commands', own.url);
     await connectRedis(publisher);
     const done: (number | string)[] = [];
     let gate = (): void => undefined;
     work({
       consumer: 'a',
-      client: client('blocking', own.url),
+      client: stage.client('blocking', own.url),
       handle: async ({ pk }) => {
         done.push(pk);
         if (pk === 1) await new Promise<void>((resolve) => (gate = resolve));
       },
     });
-    const groups = (): Promise<unknown> => publisher.xinfo('GROUPS', stream()).catch(() => []);
+    const groups = (): Promise<unknown> => publisher.xinfo('GROUPS', stage.stream).catch(() => []);
     await eventually(async () => JSON.stringify(await groups())).toContain('mail');
-    await appendToStream(publisher, name(), encodeChanges([change(1)]));
+    await appendToStream(publisher, stage.name, encodeChanges([change(1)]));
     await eventually(() => done).toEqual([1]);
     // While it is at work, so that it cannot have noticed before there is something new.
     await publisher.flushall();
-    await appendToStream(publisher, name(), encodeChanges([change(2)]));
+    await appendToStream(publisher, stage.name, encodeChanges([change(2)]));
     gate();
     await eventually(() => done).toEqual([1, 2]);
     expect(gaps).toEqual([{ reason: 'server' }]);
@@ -287,22 +257,22 @@ describe('one-of-many work on the stream', () => {
     const done: (number | string)[] = [];
     work({
       consumer: 'a',
-      client: client('blocking', before.url),
+      client: stage.client('blocking', before.url),
       handle: ({ pk }) => {
         done.push(pk);
         return Promise.resolve();
       },
     });
-    const publisher = client('commands', before.url);
+    const publisher = stage.client('commands', before.url);
     await connectRedis(publisher);
-    const groups = (): Promise<unknown> => publisher.xinfo('GROUPS', stream()).catch(() => []);
+    const groups = (): Promise<unknown> => publisher.xinfo('GROUPS', stage.stream).catch(() => []);
     await eventually(async () => JSON.stringify(await groups())).toContain('mail');
     await before.kill();
     const after = await startRedis({ ...before, args });
-    closing.push(() => after.stop());
+    stage.closes(() => after.stop());
     await eventually(() => gaps).toEqual([{ reason: 'server' }]);
     const publish = (): Promise<boolean> =>
-      appendToStream(publisher, name(), encodeChanges([change(2)])).then(
+      appendToStream(publisher, stage.name, encodeChanges([change(2)])).then(
         () => true,
         () => false,
       );
