@@ -3,7 +3,8 @@ import type { RequestHead } from '../../ports/transport.ts';
 /** Why a request is refused by its head alone: what two servers could read differently; undefined: it is in order. */
 export function requestFault({ target, headers }: RequestHead): string | undefined {
   if (!isOriginForm(target)) return 'The request target must begin with one slash.';
-  if (typeof headers['host'] !== 'string') return 'There must be one Host.';
+  // None is in order in HTTP/1.0, which is how HAProxy asks for a server's health.
+  if (Array.isArray(headers['host'])) return 'There may be one Host only.';
   const length = headers['content-length'];
   if (length !== undefined && (typeof length !== 'string' || !/^\d+$/.test(length))) {
     return 'There must be one Content-Length, in digits.';
