@@ -28,12 +28,12 @@ export async function expectText(page: Page, selector: string, text: string | Re
     .toBe(true);
 }
 
-export async function logIn(page: Page, base: string, next = '/'): Promise<void> {
+export async function logIn(page: Page, base: string, next = '/', name = 'demo'): Promise<void> {
   await page.goto(`${base}/login?next=${encodeURIComponent(next)}`);
-  await page.fill('#login-username', 'demo');
-  await page.fill('#login-password', 'demo-pass');
+  await page.fill('#login-username', name);
+  await page.fill('#login-password', `${name}-pass`);
   await page.click('#login-submit');
-  await expectText(page, '#session-user', 'demo');
+  await expectText(page, '#session-user', name);
 }
 
 /** A picture of one pixel. */

@@ -22,7 +22,7 @@ export interface Side {
   readonly frontend: string;
 }
 
-/** The shop twice, over one PostgreSQL with triggers on its products and one Redis, which alone connects the two. */
+/** The shop twice, over one PostgreSQL with triggers on products and orders and one Redis, which alone connects the two. */
 export class ShopPair {
   readonly sides: readonly [Side, Side];
   readonly #postgres: Postgres;
@@ -39,7 +39,7 @@ export class ShopPair {
     const secret = randomBytes(32).toString('base64url');
     const first = await startSide(secret, postgres, redis, true);
     const pair = new ShopPair([first, await startSide(secret, postgres, redis, false)], postgres, redis);
-    await pair.manage('bridgehead_triggers', 'install', 'shop.Product');
+    await pair.manage('bridgehead_triggers', 'install', 'shop.Product', 'shop.Order');
     for (const { sidecar } of pair.sides) {
       await waitUntil(() => isReady(sidecar), { what: 'a link, and the outbox relayed' });
     }

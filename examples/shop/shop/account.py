@@ -1,10 +1,12 @@
-"""The account page: the whole of Django's middleware runs for its events."""
+"""The account page: the whole of Django's middleware runs for its events; the list of orders needs the user alone."""
 
 import dataclasses
 
 import reflex as rx
+from bridgehead.live import LiveMixin
 from django.contrib import messages
-from reflex_django import current_request
+from django.db.models import Sum
+from reflex_django import current_request, current_user
 from reflex_django.states import AppState
 
 from shop.models import Order
@@ -18,10 +20,37 @@ class OrderRow:
     total: str
 
 
+class OrdersState(LiveMixin, rx.State):
+    """The user's own orders, live: one that is placed in another tab, or for them in the admin, appears."""
+
+    _rx_bridge = "auth_only"
+
+    live_model = Order
+    live_limit = 20
+    live_rows: list[OrderRow] = []
+
+    def live_queryset(self):
+        user = current_user()
+        own = Order.objects.filter(user_id=user.pk) if user.is_authenticated else Order.objects.none()
+        # An aggregate makes Django leave the model's own ordering out.
+        return own.annotate(pieces=Sum("lines__quantity", default=0)).order_by("-pk")
+
+    def live_row(self, order: Order) -> OrderRow:
+        return OrderRow(
+            id=order.pk,
+            created=order.created.strftime("%Y-%m-%d %H:%M"),
+            pieces=order.pieces,
+            total=f"{order.total:.2f}",
+        )
+
+    def live_tags(self):
+        # As the app registers them: nobody's list is read anew for what others order.
+        return [f"user:{current_user().pk}"]
+
+
 class AccountState(AppState):
     _rx_bridge = "full"
 
-    orders: list[OrderRow] = []
     visits: int = 0
     saved: str = ""
 
@@ -34,16 +63,6 @@ class AccountState(AppState):
         self.visits = await session.aget("account_visits", 0) + 1
         await session.aset("account_visits", self.visits)
         await session.asave()
-        orders = Order.objects.filter(user=self.user).prefetch_related("lines")[:20]
-        self.orders = [
-            OrderRow(
-                id=order.pk,
-                created=order.created.strftime("%Y-%m-%d %H:%M"),
-                pieces=sum(line.quantity for line in order.lines.all()),
-                total=f"{order.total:.2f}",
-            )
-            async for order in orders
-        ]
         return None
 
     @rx.event

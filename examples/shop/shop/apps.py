@@ -13,10 +13,11 @@ class ShopConfig(AppConfig):
         if not settings.SHOP_PLAIN:
             from bridgehead.live import register
 
-            from shop.models import Product
+            from shop.models import Order, Product
 
-            # In every process that changes products: the admin, commands, the shell.
+            # In every process that changes them: the admin, commands, the shell.
             register(Product)
+            register(Order, tags=lambda order: [f"user:{order.user_id}"])
         if settings.SHOP_DEBUG:
             from shop.debug.queries import count_queries
 

@@ -4,7 +4,7 @@ import reflex as rx
 from django.conf import settings
 from reflex_django.states import DjangoUserState
 
-from shop.account import AccountState
+from shop.account import AccountState, OrdersState
 from shop.frontend import serve_frontend
 from shop.gallery import GalleryState
 from shop.orders import OrderState
@@ -25,5 +25,10 @@ who = DjangoUserState.sync_from_django
 app.add_page(index, route="/", title="Fern & Oak", on_load=[who, ProductState.load])
 app.add_page(login, route="/login", title="Log in · Fern & Oak", on_load=who)
 app.add_page(order, route="/order", title="Order · Fern & Oak", on_load=[who, OrderState.load])
-app.add_page(account, route="/account", title="Account · Fern & Oak", on_load=[who, AccountState.load])
+app.add_page(
+    account,
+    route="/account",
+    title="Account · Fern & Oak",
+    on_load=[who, AccountState.load, OrdersState.live_subscribe],
+)
 app.add_page(gallery, route="/gallery", title="Gallery · Fern & Oak", on_load=[who, GalleryState.load])

@@ -2,7 +2,7 @@
 
 import reflex as rx
 
-from shop.account import AccountState, OrderRow
+from shop.account import AccountState, OrderRow, OrdersState
 from shop.pages.layout import heading, page
 from shop.watch import WatchState
 
@@ -53,9 +53,9 @@ def orders() -> rx.Component:
         rx.vstack(
             rx.heading("Orders", size="4"),
             rx.cond(
-                AccountState.orders.length() > 0,
+                OrdersState.live_rows.length() > 0,
                 rx.table.root(
-                    rx.table.body(rx.foreach(AccountState.orders, order_row)), width="100%", id="account-orders"
+                    rx.table.body(rx.foreach(OrdersState.live_rows, order_row)), width="100%", id="account-orders"
                 ),
                 rx.text("No orders yet.", color_scheme="gray", id="account-no-orders"),
             ),
