@@ -182,7 +182,7 @@ const limits = z.strictObject({
   }),
   totalQueueBytes: key(limit().default(256_000_000), {
     description:
-      'What may wait for all sessions together, for workers and for clients, slow polling requests included. Beyond three quarters of it, clients that leave most unread are closed. 0: no limit.',
+      'What may wait for all sessions together, for workers and for clients, slow polling requests included. Beyond half of it, nothing more is kept for clients that are away; beyond three quarters, clients that leave most unread are closed. 0: no limit.',
     unit: 'bytes',
     reload: true,
   }),

@@ -18,6 +18,7 @@ const samples = new Uint32Array(MOST_SAMPLES);
 
 let sockets: Socket[] = [];
 let count = 0;
+let bye: string | undefined;
 let closing = false;
 /** Connections that the server closed: it gives up a client that reads too slowly. */
 let cut = 0;
@@ -69,9 +70,11 @@ function open(port: number, dialect: Dialect, serial: number): Promise<Socket> {
 async function openAll(port: number, name: DialectName, clients: number): Promise<void> {
   closing = false;
   cut = 0;
+  const dialect: Dialect = dialects[name];
+  bye = dialect.bye;
   while (sockets.length < clients) {
     const batch = Math.min(AT_ONCE, clients - sockets.length);
-    const opening = Array.from({ length: batch }, (_, index) => open(port, dialects[name], sockets.length + index));
+    const opening = Array.from({ length: batch }, (_, index) => open(port, dialect, sockets.length + index));
     sockets.push(...(await Promise.all(opening)));
   }
   answer({ kind: 'done' });
@@ -94,7 +97,10 @@ async function closeAll(): Promise<void> {
   const gone = sockets
     .filter(({ closed }) => !closed)
     .map((socket) => new Promise((resolve) => socket.once('close', resolve)));
-  for (const socket of sockets) socket.destroy();
+  for (const socket of sockets) {
+    if (bye !== undefined) sayText(socket, bye);
+    socket.destroySoon();
+  }
   await Promise.all(gone);
   sockets = [];
   answer({ kind: 'done' });

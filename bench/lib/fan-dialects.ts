@@ -7,6 +7,8 @@ export interface Dialect {
   readonly hello?: string;
   /** What to answer, or that the connection is subscribed. */
   hear(text: string): { readonly say?: string; readonly ready?: true };
+  /** What to say before it leaves, where a server would keep messages for it otherwise. */
+  readonly bye?: string;
 }
 
 const anycableChannel = JSON.stringify({ channel: '$pubsub', stream_name: 'bench' });
@@ -38,6 +40,7 @@ export const dialects = {
       if (text === '2') return { say: '3' };
       return text.startsWith('40/_event') ? { ready: true } : {};
     },
+    bye: '41/_event,',
   },
 } as const satisfies Readonly<Record<string, Dialect>>;
 

@@ -1,5 +1,7 @@
 /** Of the limit: what clients leave unread must not take the room of the events that others send. */
 const UNREAD_SHARE = 3 / 4;
+/** Of the limit: what waits for clients that are away must not have others closed that are here. */
+const KEPT_SHARE = 1 / 2;
 
 /** Bytes that wait in all sessions together. */
 export class QueueBudget {
@@ -22,6 +24,11 @@ export class QueueBudget {
 
   fits(bytes: number): boolean {
     return this.limit === 0 || this.#used + bytes <= this.limit;
+  }
+
+  /** Whether it may be kept for a client that is away. */
+  fitsKept(bytes: number): boolean {
+    return this.limit === 0 || this.#used + bytes <= this.limit * KEPT_SHARE;
   }
 
   add(bytes: number): void {

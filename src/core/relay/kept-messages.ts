@@ -22,7 +22,7 @@ export class KeptMessages {
   /** Copies the frame; false where it does not fit any more. */
   push(frame: Buffer, binary: boolean): boolean {
     const bytes = this.#bytes + frame.length;
-    if ((this.#limit > 0 && bytes > this.#limit) || !this.#budget.fits(frame.length)) return false;
+    if ((this.#limit > 0 && bytes > this.#limit) || !this.#budget.fitsKept(frame.length)) return false;
     this.#messages.push({ frame: Buffer.from(frame), binary });
     this.#bytes = bytes;
     this.#budget.add(frame.length);

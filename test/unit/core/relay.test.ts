@@ -151,6 +151,16 @@ describe('messages that are kept', () => {
     expect(second.take().map(({ frame }) => frame.length)).toEqual([50, 70]);
     expect([budget.used, budget.crowded]).toEqual([0, false]);
   });
+
+  it('are refused before they crowd out the clients that are here, however many are away', () => {
+    const budget = new QueueBudget(100);
+    const away = Array.from({ length: 100 }, () => new KeptMessages(budget, 50));
+    const kept = away.filter((messages) => messages.push(Buffer.alloc(10), false));
+    expect([kept.length, budget.used, budget.crowded]).toEqual([5, 50, false]);
+    // Nor may what others have unread.
+    budget.add(-30);
+    expect(away.filter((messages) => messages.push(Buffer.alloc(10), false))).toHaveLength(3);
+  });
 });
 
 describe('a watch over latencies', () => {
