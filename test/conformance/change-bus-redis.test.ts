@@ -52,6 +52,24 @@ async function pausableWay(port: number): Promise<{ url: string; pause(): void; 
 }
 
 describe('Redis pub/sub', () => {
+  it('reads much of it a little at a time, in order, so that other work passes between', async () => {
+    const { bus, heard } = await startedBus(channelBus());
+    let turn = 0;
+    const turns: number[] = [];
+    const work = setInterval(() => turn++, 0);
+    const leave = bus.subscribe({
+      changes: (batch) => void turns.push(...batch.map(() => turn)),
+      gap: () => undefined,
+    });
+    const count = 20_000;
+    await bus.publish(Array.from({ length: count }, (_, pk) => change(pk)));
+    await eventually(() => heard.list.length).toBe(count);
+    clearInterval(work);
+    leave();
+    expect(heard.pks).toEqual(Array.from({ length: count }, (_, pk) => pk));
+    expect(new Set(turns).size).toBeGreaterThan(20);
+  });
+
   it('tells a gap when only its subscription was cut', async () => {
     const { bus, heard } = await startedBus(channelBus());
     await stage.operator.call('CLIENT', 'KILL', 'TYPE', 'pubsub');

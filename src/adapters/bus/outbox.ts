@@ -1,11 +1,14 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Pool, PoolClient, QueryConfig } from 'pg';
 import { encodePush, pkOf, readBusMessage, type Change, type Gap } from '../../protocol/change.ts';
 import type { Push } from '../../protocol/push.ts';
 
 /** Without rows for so long a statement is given up. Milliseconds. */
 const QUERY_TIMEOUT = 3_000;
-/** Rows that are held at a time. */
-const PAGE = 1_000;
+/** Rows that are held at a time: few enough that events hardly wait while they are read. */
+const PAGE = 250;
+/** Between two of those. Milliseconds. */
+const MAX_PAUSE = 50;
 /** The action of a row that is a push. */
 const PUSH = 'push';
 /** `undefined_table`: the outbox is not installed. */
@@ -73,7 +76,7 @@ export async function currentSnapshot(pool: Pool): Promise<string> {
 }
 
 /**
- * Gives everything committed since a snapshot to `take`, 1,000 rows at a time, and returns the snapshot from which to read on. Rejects
+ * Gives everything committed since a snapshot to `take`, 250 rows at a time, and returns the snapshot from which to read on. Rejects
  * where the database does or `take` does: then the former snapshot still holds.
  */
 export async function readOutbox(
@@ -108,10 +111,13 @@ async function readMany(
     await ask(client, `DECLARE bridgehead_rows NO SCROLL CURSOR FOR ${rows}`, [since]);
     let count = 0;
     for (;;) {
+      const began = performance.now();
       const page = (await ask(client, `FETCH ${PAGE} FROM bridgehead_rows`, [])).rows as readonly Row[];
       count += page.length;
       for (const item of itemsOf(page)) await take(item);
       if (page.length < PAGE) break;
+      // Half of the time is for the events of users, here and in whatever reads what is told.
+      await delay(Math.min(MAX_PAUSE, performance.now() - began));
     }
     await ask(client, 'COMMIT', []);
     return { snapshot: facts?.now ?? since, count };

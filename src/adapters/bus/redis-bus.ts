@@ -18,6 +18,10 @@ export interface RedisBusOptions extends FeedParts {
 }
 
 const BEAT_INTERVAL = 1_000;
+/** Messages that are read in one go; then the events of users have a turn. Characters. */
+const AT_ONCE = 16_384;
+/** So much of what waits is read in one go where that is more: it must not grow without end. */
+const SHARE = 1 / 16;
 /** A subscription that brings no beat of its own for so long is made anew. Milliseconds. */
 const DEAF_AFTER = 3_000;
 
@@ -50,6 +54,9 @@ class RedisBus implements ChangeBus {
   #heard = 0;
   #everUp = false;
   #isSubscribed = false;
+  /** What came and was not read yet, and its characters. */
+  #inbox: { readonly channel: string; readonly text: string }[] = [];
+  #waiting = 0;
   #interval: Timer | undefined;
   #closed = false;
 
@@ -149,14 +156,32 @@ class RedisBus implements ChangeBus {
   };
 
   readonly #receive = (channel: string, text: string): void => {
-    if (channel !== this.#beatChannel) {
-      this.#feed.message(text, () => randomUUID());
-      return;
+    this.#waiting += text.length;
+    if (this.#inbox.push({ channel, text }) === 1) setImmediate(this.#read);
+  };
+
+  /** The oldest of it; the rest after whatever else there is to do. */
+  readonly #read = (): void => {
+    const enough = Math.max(AT_ONCE, this.#waiting * SHARE);
+    let read = 0;
+    let count = 0;
+    for (const { channel, text } of this.#inbox) {
+      if (read >= enough || this.#closed) break;
+      read += text.length;
+      count++;
+      if (channel === this.#beatChannel) this.#hear();
+      else this.#feed.message(text, () => randomUUID());
     }
+    this.#waiting -= read;
+    this.#inbox = this.#inbox.slice(count);
+    if (this.#inbox.length > 0 && !this.#closed) setImmediate(this.#read);
+  };
+
+  #hear(): void {
     this.#heard = this.#options.clock.monotonic();
     if (this.#feed.state === 'up') return;
     this.#backoff.reset();
     this.#feed.up(this.#everUp ? { reason: 'reconnect' } : undefined);
     this.#everUp = true;
-  };
+  }
 }

@@ -133,7 +133,7 @@ export class Injections {
   }
 
   get #wanted(): boolean {
-    return this.#pushes.length > 0 || (this.#live?.pending.size ?? 0) > 0;
+    return this.#pushes.length > 0 || this.#live?.ready === true;
   }
 
   /** Or has kept it waiting for long enough. */

@@ -6,6 +6,7 @@ export interface Slot {
 }
 
 interface Held extends Slot {
+  readonly since: number;
   readonly until: number;
   readonly isBehind: boolean;
   held: boolean;
@@ -15,12 +16,18 @@ interface Held extends Slot {
 const PATIENCE = 2_000;
 /** It holds its place for so many times as long: more of it at once would only slow all of it down. */
 const BEHIND_HOLD = 10;
+/** Users are around for so long after one was in line. Milliseconds. */
+const AROUND = 1_000;
+/** While users are around, those behind the line come one by one, and after each the line has the worker for itself so many times as long. */
+const REST = 2.5;
+/** And no longer: what takes longer mostly waits itself. Milliseconds. */
+const MAX_REST = 250;
 
 /**
  * What a worker is given at a time. Who finds no place waits in line, one place a turn, so that a busy session takes no more than
  * its share. A place is free again when it is given back, or after `hold` milliseconds: work that takes so long waits for
  * something itself, and must not keep others out. Behind the line stands what nobody waits for: it gets a few places, and only while nobody
- * is in line.
+ * is in line; where users come and go, it leaves the worker most of the time to them.
  */
 export class Slots {
   readonly #clock: Clock;
@@ -38,6 +45,12 @@ export class Slots {
   #timer: Timer | undefined;
   /** When the timer fires. */
   #due = Infinity;
+  /** When somebody in line last got a place. */
+  #usedAt = -Infinity;
+  /** Nobody from behind the line is let in. */
+  #rests = false;
+  #restTimer: Timer | undefined;
+  #quietTimer: Timer | undefined;
 
   /** `behind`: places that those behind the line may hold at a time. */
   constructor(options: { limit: number; hold: number; behind?: number }, clock: Clock) {
@@ -97,15 +110,20 @@ export class Slots {
   close(): void {
     this.limit = Infinity;
     this.#timer?.cancel();
+    for (const timer of [this.#restTimer, this.#quietTimer]) timer?.cancel();
+    this.#rests = false;
     this.#held.line.length = 0;
     this.#held.behind.length = 0;
   }
 
   #make(isBehind: boolean): Slot {
+    const now = this.#clock.monotonic();
     this.#taken++;
     if (isBehind) this.#takenBehind++;
+    else this.#usedAt = now;
     const held: Held = {
-      until: this.#clock.monotonic() + this.#hold * (isBehind ? BEHIND_HOLD : 1),
+      since: now,
+      until: now + this.#hold * (isBehind ? BEHIND_HOLD : 1),
       isBehind,
       held: true,
       release: () => this.#release(held),
@@ -119,7 +137,10 @@ export class Slots {
     if (!held.held) return;
     held.held = false;
     this.#taken--;
-    if (held.isBehind) this.#takenBehind--;
+    if (held.isBehind) {
+      this.#takenBehind--;
+      this.#rest(held);
+    }
     this.#admit();
   }
 
@@ -136,9 +157,43 @@ export class Slots {
     this.#admitBehind(() => this.#line.size === 0);
   }
 
+  /** After somebody from behind the line: users who are around have the worker for a while. */
+  #rest({ since }: Held): void {
+    const now = this.#clock.monotonic();
+    if (!this.#hasUsers(now)) return;
+    // Other sidecars' should not fall together with this one's.
+    const rest = Math.min(MAX_REST, (now - since) * REST) * (0.5 + Math.random());
+    this.#rests = true;
+    this.#restTimer?.cancel();
+    this.#restTimer = this.#clock.setTimeout(() => {
+      this.#rests = false;
+      this.#admit();
+    }, rest);
+  }
+
+  #placesBehind(): number {
+    const now = this.#clock.monotonic();
+    if (!this.#hasUsers(now) || this.#behind <= 1) return this.#behind;
+    // There are more once users are gone, though nothing else may happen then.
+    this.#quietTimer ??= this.#clock.setTimeout(
+      () => {
+        this.#quietTimer = undefined;
+        this.#admit();
+      },
+      this.#usedAt + AROUND - now,
+    );
+    return 1;
+  }
+
+  #hasUsers(now: number): boolean {
+    return now - this.#usedAt < AROUND;
+  }
+
   #admitBehind(mayPass: (since: number) => boolean): void {
+    if (this.#behindLine.size === 0 || this.#rests) return;
+    const places = this.#placesBehind();
     for (const [granted, since] of this.#behindLine) {
-      if (this.#taken >= this.#limit || this.#takenBehind >= this.#behind || !mayPass(since)) return;
+      if (this.#taken >= this.#limit || this.#takenBehind >= places || !mayPass(since)) return;
       this.#behindLine.delete(granted);
       granted(this.#make(true));
     }

@@ -35,6 +35,8 @@ export class LiveBatch {
   readonly #budget: LiveBudget;
   #rows: Map<string, Row> | undefined;
   #bytes = 0;
+  /** When the oldest of the rows was published. */
+  #rowsAt = Infinity;
   /** When the first cause to read anew came. */
   #reloadAt: number | undefined;
 
@@ -55,6 +57,7 @@ export class LiveBatch {
   add(row: Row, key: string): void {
     if (this.reloads) return;
     const before = this.#rows?.get(key);
+    this.#rowsAt = Math.min(this.#rowsAt, row.at);
     if (before !== undefined) {
       this.#rows?.set(key, merged(before, row));
       return;
@@ -84,12 +87,11 @@ export class LiveBatch {
     this.#budget.add(-this.#bytes);
     this.#bytes = 0;
     this.#rows = undefined;
+    this.#rowsAt = Infinity;
     this.#reloadAt = undefined;
   }
 
   #oldest(at: number): number {
-    let oldest = Math.min(at, this.#reloadAt ?? at);
-    for (const row of this.#rows?.values() ?? []) oldest = Math.min(oldest, row.at);
-    return oldest;
+    return Math.min(at, this.#reloadAt ?? at, this.#rowsAt);
   }
 }

@@ -2,6 +2,7 @@ import type { ChangeSubscriber } from '../../ports/change-bus.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { LiveMetrics } from '../../ports/live-metrics.ts';
 import type { Change, Gap } from '../../protocol/change.ts';
+import { BulkWrites } from './bulk-writes.ts';
 import { LiveBudget } from './live-batch.ts';
 import { LiveSession, type LiveParts, type LiveSubscription } from './live-session.ts';
 import { rowKey, type Row } from './row.ts';
@@ -21,6 +22,9 @@ export interface LiveHubOptions {
   readonly budget?: number;
 }
 
+/** Sessions that waited for the end of a bulk write go on in so many parts, one each so many milliseconds. */
+const WAKE_STEPS = 10;
+const WAKE_INTERVAL = 25;
 const BUDGET = 64 * 1024 * 1024;
 
 /** Brings what comes over the bus to the workers that watch, and to the sessions that subscribed. */
@@ -28,13 +32,21 @@ export class LiveHub implements ChangeSubscriber {
   readonly #parts: LiveParts;
   readonly #windows: RowWindows;
   readonly #watchers: Watchers | undefined;
+  #isClosed = false;
 
   constructor(
     { coalesceMs, budget = BUDGET }: LiveHubOptions,
     parts: { clock: Clock; metrics: LiveMetrics; watchers: Watchers | undefined },
   ) {
     const { clock, metrics, watchers } = parts;
-    this.#parts = { clock, metrics, index: new SubscriptionIndex<LiveSubscription>(), budget: new LiveBudget(budget) };
+    this.#parts = {
+      clock,
+      metrics,
+      index: new SubscriptionIndex<LiveSubscription>(),
+      budget: new LiveBudget(budget),
+      bulk: new BulkWrites(clock, () => this.#wakeHeld()),
+      held: new Set(),
+    };
     this.#watchers = watchers;
     this.#windows = new RowWindows(clock, coalesceMs, (rows) => this.#fanOut(rows));
     metrics.liveQueue(() => this.#parts.budget.used);
@@ -64,20 +76,63 @@ export class LiveHub implements ChangeSubscriber {
   }
 
   close(): void {
+    this.#isClosed = true;
     this.#windows.close();
+    this.#parts.bulk.close();
   }
 
   #fanOut(rows: readonly Row[]): void {
+    const { index, bulk } = this.#parts;
     const touched = new Set<LiveSession>();
-    for (const row of rows) {
-      const key = rowKey(row);
-      this.#parts.index.match(row, (entry) => {
-        // It waits already, and a row more or less is nothing to it.
-        if (entry.batch.reloads) return;
-        entry.row(row, key);
-        touched.add(entry.session);
-      });
+    for (const [model, ofModel] of byModel(rows)) {
+      const isBulk = bulk.rows(model, ofModel.length);
+      for (const row of ofModel) {
+        const key = rowKey(row);
+        const add = (entry: LiveSubscription): void => {
+          // It waits already, and a row more or less is nothing to it.
+          if (entry.batch.reloads) return;
+          entry.row(row, key);
+          touched.add(entry.session);
+        };
+        index.narrow(row, add);
+        if (!isBulk) for (const entry of index.wide(model)) add(entry);
+      }
+      if (isBulk) this.#reload(model, ofModel, touched);
     }
     for (const session of touched) session.wake();
   }
+
+  /** Whoever hears of every row of a model will have too many of them. */
+  #reload(model: string, rows: readonly Row[], touched: Set<LiveSession>): void {
+    const oldest = Math.min(...rows.map(({ at }) => at));
+    for (const entry of this.#parts.index.wide(model)) {
+      if (entry.batch.reloads) continue;
+      entry.reload(oldest);
+      touched.add(entry.session);
+    }
+  }
+
+  /** A few at a time: a worker that begins with many lists at once keeps its users waiting. */
+  #wakeHeld(): void {
+    const { clock, held } = this.#parts;
+    const waiting = [...held];
+    held.clear();
+    const share = Math.ceil(waiting.length / WAKE_STEPS);
+    const next = (): void => {
+      if (this.#isClosed) return;
+      for (const session of waiting.splice(0, share)) session.wake();
+      if (waiting.length > 0) clock.setTimeout(next, WAKE_INTERVAL);
+    };
+    next();
+  }
+}
+
+function byModel(rows: readonly Row[]): Map<string, Row[]> {
+  const groups = new Map<string, Row[]>();
+  for (const row of rows) {
+    const group = groups.get(row.model);
+    if (group === undefined) groups.set(row.model, [row]);
+    else group.push(row);
+  }
+  return groups;
 }

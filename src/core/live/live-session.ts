@@ -2,6 +2,7 @@ import type { Clock, Timer } from '../../ports/clock.ts';
 import type { LiveMetrics } from '../../ports/live-metrics.ts';
 import type { HandlerCall } from '../../ports/virtual-session.ts';
 import { MAX_SUBSCRIPTIONS, type Subscription } from '../../protocol/link-live.ts';
+import type { BulkWrites } from './bulk-writes.ts';
 import { LiveBatch, type LiveBudget } from './live-batch.ts';
 import type { Row } from './row.ts';
 import type { Indexed, SubscriptionIndex } from './subscription-index.ts';
@@ -12,6 +13,9 @@ export interface LiveParts {
   readonly metrics: LiveMetrics;
   readonly index: SubscriptionIndex<LiveSubscription>;
   readonly budget: LiveBudget;
+  readonly bulk: BulkWrites;
+  /** Sessions that wait for the end of a bulk write. */
+  readonly held: Set<LiveSession>;
 }
 
 /**
@@ -93,13 +97,18 @@ export class LiveSession {
 
   /** Something was added to `pending`. */
   wake(): void {
-    if (this.pending.size > 0) this.#onPending();
+    if (this.ready) this.#onPending();
+  }
+
+  /** There is something to be taken. */
+  get ready(): boolean {
+    return this.#next() !== undefined;
   }
 
   /** The next live event, which has begun with this; undefined where there is none, or one has not ended. */
   take(): HandlerCall | undefined {
     const { clock, metrics } = this.#parts;
-    const [entry] = this.pending;
+    const entry = this.#next();
     if (this.#begun !== undefined || entry === undefined) return undefined;
     this.pending.delete(entry);
     this.#begun = entry;
@@ -142,8 +151,19 @@ export class LiveSession {
   }
 
   close(): void {
+    this.#parts.held.delete(this);
     for (const id of this.#subscriptions.keys()) this.unsubscribe(id);
     this.#begun = undefined;
+  }
+
+  /** A list that is read anew amid a bulk write would have to be read again behind it. */
+  #next(): LiveSubscription | undefined {
+    const { bulk, held } = this.#parts;
+    for (const entry of this.pending) {
+      if (!entry.batch.reloads || !bulk.underWay(entry.wanted.model)) return entry;
+      held.add(this);
+    }
+    return undefined;
   }
 
   #has(entry: LiveSubscription): boolean {

@@ -69,11 +69,15 @@ export class SubscriptionIndex<T extends Indexed> {
     if (index.all.size === 0) this.#models.delete(model);
   }
 
-  /** Calls for each subscription that a row concerns, once or more. */
-  match(row: Row, found: (entry: T) => void): void {
+  /** The subscriptions that every row of a model concerns. */
+  wide(model: string): Iterable<T> {
+    return this.#models.get(model)?.wide ?? [];
+  }
+
+  /** Calls for each other subscription that a row concerns, once or more. */
+  narrow(row: Row, found: (entry: T) => void): void {
     const index = this.#models.get(row.model);
     if (index === undefined) return;
-    for (const entry of index.wide) found(entry);
     for (const entry of index.byKey.get(String(row.pk)) ?? []) if (fits(entry.wanted, row)) found(entry);
     if (row.tags === undefined) for (const entry of index.tagged) found(entry);
     else {

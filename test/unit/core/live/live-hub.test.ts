@@ -140,11 +140,17 @@ describe('a live event', () => {
   });
 
   it('with more than 200 rows is a reload', () => {
-    const { hub, open, metrics } = make();
+    const { clock, hub, open, metrics } = make();
     const session = open({});
-    hub.changes(Array.from({ length: MAX_LIVE_ROWS }, (_, pk) => change(pk)));
+    const rows = (count: number): void => {
+      for (let pk = 0; pk < count; pk++) {
+        hub.changes([change(pk)]);
+        clock.advance(2);
+      }
+    };
+    rows(MAX_LIVE_ROWS);
     expect(take(session)?.changes).toHaveLength(MAX_LIVE_ROWS);
-    hub.changes(Array.from({ length: MAX_LIVE_ROWS + 1 }, (_, pk) => change(pk)));
+    rows(MAX_LIVE_ROWS + 1);
     session.done('ended');
     expect(drain(session)).toEqual([{ subscription: 'list', changes: [], reload: true }]);
     expect([...metrics.liveEvents.counts]).toEqual([
@@ -257,9 +263,12 @@ describe('the hub', () => {
   });
 
   it('lets slow sessions read anew rather than hold more than the budget', () => {
-    const { hub, open, metrics } = make({ budget: 100_000 });
+    const { clock, hub, open, metrics } = make({ budget: 100_000 });
     const sessions = Array.from({ length: 20 }, () => open({}));
-    hub.changes(Array.from({ length: 150 }, (_, pk) => change(pk)));
+    for (let pk = 0; pk < 150; pk++) {
+      hub.changes([change(pk)]);
+      clock.advance(2);
+    }
     expect(metrics.liveQueueBytes).toBeLessThanOrEqual(100_000);
     const told = sessions.map((session) => drain(session));
     expect(told.every((events) => events.length === 1)).toBe(true);
@@ -285,6 +294,93 @@ class Shown {
     }
   }
 }
+
+describe('amid a bulk write', () => {
+  const bulk = (first: number): Change[] => Array.from({ length: 100 }, (_, index) => change(first + index));
+
+  function watch() {
+    const made = make();
+    let woken = 0;
+    const session = made.hub.open(() => void woken++);
+    session.subscribe(LIST);
+    return { ...made, session, woken: () => woken };
+  }
+
+  it('a list waits until its rows have come, and is read once', () => {
+    const { clock, hub, session, woken } = watch();
+    for (let first = 0; first < 500; first += 100) {
+      hub.changes(bulk(first));
+      expect([woken(), session.ready, take(session)]).toEqual([0, false, undefined]);
+      clock.advance(99);
+    }
+    clock.advance(1);
+    expect([woken(), session.ready]).toEqual([1, true]);
+    expect(drain(session)).toEqual([{ subscription: 'list', changes: [], reload: true }]);
+    clock.advance(60_000);
+    expect([woken(), clock.timers]).toEqual([1, 0]);
+  });
+
+  it('that does not end a list is read every other second', () => {
+    const { clock, hub, session, woken } = watch();
+    const reads: number[] = [];
+    for (let time = 0; time < 6_000; time += 50) {
+      hub.changes(bulk(time));
+      if (take(session) !== undefined) {
+        session.done('ended');
+        reads.push(time);
+      }
+      clock.advance(50);
+    }
+    expect(woken()).toBeGreaterThan(2);
+    expect(reads.slice(0, 2)).toEqual([1_000, 1_050]);
+    for (const start of [0, 2_000, 4_000]) {
+      expect(reads.filter((time) => time >= start && time < start + 2_000).length).toBeGreaterThan(5);
+      expect(reads.filter((time) => time > start + 50 && time < start + 950)).toEqual([]);
+    }
+  });
+
+  it('whoever asked for one row, and lists of another model, hear at once', () => {
+    const { clock, hub, open } = make();
+    const row = open({ pks: [7] });
+    const other = open({ model: 'shop.order' });
+    hub.changes([...bulk(0), change(1, 'created', { model: 'shop.order' })]);
+    expect([pks(row), pks(other)]).toEqual([[7], [1]]);
+    clock.advance(50);
+    hub.changes([change(7)]);
+    expect(pks(row)).toEqual([7]);
+  });
+
+  it('a list with two models is told of the other', () => {
+    const { clock, hub, open } = make();
+    const session = open({}, { id: 'orders', model: 'shop.order' });
+    hub.changes(bulk(0));
+    hub.changes([change(1, 'created', { model: 'shop.order' })]);
+    expect(drain(session).map(({ subscription }) => subscription)).toEqual(['orders']);
+    clock.advance(100);
+    expect(drain(session).map(({ subscription }) => subscription)).toEqual(['list']);
+  });
+
+  it('many lists go on a few at a time, and those that are gone are forgotten', () => {
+    const { clock, hub } = make();
+    const woken: number[] = [];
+    const sessions = Array.from({ length: 100 }, (_, index) => {
+      const session = hub.open(() => void woken.push(index));
+      session.subscribe(LIST);
+      return session;
+    });
+    hub.changes(bulk(0));
+    for (const session of sessions.slice(50)) session.close();
+    clock.advance(100);
+    expect(woken).toHaveLength(5);
+    clock.advance(25);
+    expect(woken).toHaveLength(10);
+    clock.advance(1_000);
+    expect(woken).toEqual(Array.from({ length: 50 }, (_, index) => index));
+    hub.changes(bulk(0));
+    hub.close();
+    expect(clock.timers).toBe(0);
+  });
+});
 
 describe('what a subscriber knows', () => {
   it('is the truth once all is delivered, whatever was merged, lost, missed or too much', () => {

@@ -69,4 +69,45 @@ describe('behind the line', () => {
     first?.release();
     expect(got).toEqual(['a']);
   });
+
+  it('leaves the worker to users who are around, for a few times as long as it had it', () => {
+    const { clock, slots, got, asking, release } = make(10);
+    slots.take()?.release();
+    for (const name of ['a', 'b', 'c']) slots.waitBehind(asking(name));
+    // One by one.
+    expect(got).toEqual(['a']);
+    clock.advance(20);
+    release('a');
+    clock.advance(24);
+    expect(got).toEqual(['a']);
+    clock.advance(51);
+    expect(got).toEqual(['a', 'b']);
+    // What took long waited itself.
+    clock.advance(900);
+    slots.take()?.release();
+    release('b');
+    clock.advance(375);
+    expect(got).toEqual(['a', 'b', 'c']);
+  });
+
+  it('has no rest where no user has come for a second', () => {
+    const { clock, slots, got, asking, release } = make(10);
+    slots.take()?.release();
+    for (const name of ['a', 'b', 'c', 'd']) slots.waitBehind(asking(name));
+    clock.advance(1_000);
+    release('a');
+    expect(got).toEqual(['a', 'b', 'c']);
+  });
+
+  it('has a further place a second after the last user, though nothing else happens', () => {
+    const { clock, slots, got, asking } = make(10);
+    slots.take()?.release();
+    for (const name of ['a', 'b', 'c']) slots.waitBehind(asking(name));
+    clock.advance(999);
+    expect(got).toEqual(['a']);
+    clock.advance(1);
+    expect(got).toEqual(['a', 'b']);
+    slots.close();
+    expect(clock.timers).toBe(0);
+  });
 });
