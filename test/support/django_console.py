@@ -122,10 +122,10 @@ def sql(text: str, values: list[Any] = []) -> None:
         cursor.execute(text, values)
 
 
-def save_timed(username: str) -> float:
-    """Saves as an admin would, and tells when that began: Unix milliseconds."""
+def demote_timed(username: str) -> float:
+    """Makes no staff of a user as an admin would, and tells when that began: Unix milliseconds."""
     user = User.objects.get(username=username)
-    user.first_name = f"{time.time_ns()}"
+    user.is_staff = False
     began = time.time_ns() / 1_000_000
     user.save()
     return began
@@ -182,7 +182,7 @@ OPERATIONS = {
     "rolled_back": rolled_back,
     "sql": sql,
     "bulk_update": bulk_update,
-    "save_timed": save_timed,
+    "demote_timed": demote_timed,
     "grant": grant,
     "revoke_all": revoke_all,
     "join": join,
