@@ -49,7 +49,7 @@ export function advisedRules(facts: DoctorFacts): AdvisedRule[] {
   const wanting = seen.filter((one) => !fitsAlready(one) && [...one.now].some((ran) => ran !== 'none'));
   const handlerRules: AdvisedRule[] = [];
   const stateRules: AdvisedRule[] = [];
-  for (const [stateClass, group] of grouped(wanting)) {
+  for (const [stateClass, group] of Map.groupBy(wanting, (one) => one.class)) {
     const all = seen.filter((one) => one.class === stateClass);
     const events = (ones: readonly Seen[]): number => ones.reduce((sum, one) => sum + one.events, 0);
     const [first] = group;
@@ -146,16 +146,6 @@ function manifestOf({
   states,
 }: NonNullable<DoctorFacts['app']>): Pick<Manifest, 'mode' | 'resolver' | 'states'> {
   return { mode, resolver, states: new Map(Object.entries(states)) };
-}
-
-function grouped(handlers: readonly Seen[]): Map<string, Seen[]> {
-  const groups = new Map<string, Seen[]>();
-  for (const one of handlers) {
-    const group = groups.get(one.class);
-    if (group === undefined) groups.set(one.class, [one]);
-    else group.push(one);
-  }
-  return groups;
 }
 
 /** Whether every handler that the class has was seen. */

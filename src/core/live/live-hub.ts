@@ -84,7 +84,7 @@ export class LiveHub implements ChangeSubscriber {
   #fanOut(rows: readonly Row[]): void {
     const { index, bulk } = this.#parts;
     const touched = new Set<LiveSession>();
-    for (const [model, ofModel] of byModel(rows)) {
+    for (const [model, ofModel] of Map.groupBy(rows, ({ model }) => model)) {
       const isBulk = bulk.rows(model, ofModel.length);
       for (const row of ofModel) {
         const key = rowKey(row);
@@ -104,7 +104,7 @@ export class LiveHub implements ChangeSubscriber {
 
   /** Whoever hears of every row of a model will have too many of them. */
   #reload(model: string, rows: readonly Row[], touched: Set<LiveSession>): void {
-    const oldest = Math.min(...rows.map(({ at }) => at));
+    const oldest = rows.reduce((time, { at }) => Math.min(time, at), Infinity);
     for (const entry of this.#parts.index.wide(model)) {
       if (entry.batch.reloads) continue;
       entry.reload(oldest);
@@ -125,14 +125,4 @@ export class LiveHub implements ChangeSubscriber {
     };
     next();
   }
-}
-
-function byModel(rows: readonly Row[]): Map<string, Row[]> {
-  const groups = new Map<string, Row[]>();
-  for (const row of rows) {
-    const group = groups.get(row.model);
-    if (group === undefined) groups.set(row.model, [row]);
-    else group.push(row);
-  }
-  return groups;
 }
