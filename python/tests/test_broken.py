@@ -10,8 +10,8 @@ from board import Databases, python
 
 _PROGRAM = """
 import django; django.setup()
-from django.db import OperationalError, connection, connections, transaction
-from bridgehead.django.broken import close_broken
+from django.db import DatabaseError, OperationalError, connection, connections, transaction
+from bridgehead.django.broken import close_broken, reading
 from board.models import Item
 
 def ask():
@@ -46,6 +46,16 @@ with transaction.atomic():
     print(pid() == second)
 close_broken()
 print(pid() == second, connection.errors_occurred)
+terminate(second)
+print(reading(Item.objects.count))
+third = pid()
+def fails():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT nothing")
+try:
+    reading(fails)
+except DatabaseError as error:
+    print(type(error).__name__, pid() == third)
 """
 
 
@@ -58,4 +68,5 @@ def databases() -> Iterator[Databases]:
 
 def test_a_connection_that_broke_is_closed_and_every_other_is_kept(databases: Databases) -> None:
     done = python(["-c", _PROGRAM], **databases.make().environment)
-    assert done.stdout.split("\n") == ["0", "True", "broken broken", "0", "True", "True False", ""]
+    expected = ["0", "True", "broken broken", "0", "True", "True False", "0", "ProgrammingError True", ""]
+    assert done.stdout.split("\n") == expected

@@ -215,6 +215,22 @@ async def test_a_list_is_right_after_a_crash_of_its_worker(running: tuple[Board,
     await shows(ada, "meanwhile", "after the crash")
 
 
+async def test_a_worker_whose_database_was_away_fails_one_event_and_goes_on(
+    running: tuple[Board, Connection, Connection],
+) -> None:
+    started, first, _ = running
+    writer = await started.client(first, "ada").open()
+
+    async def add(title: str) -> object:
+        return await writer.run(handler(WRITER, "add"), owner="ada", title=title, rank=1)
+
+    assert await add("before") == "ended"
+    others = "datname = current_database() AND pid <> pg_backend_pid()"
+    started.database.execute(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {others}")
+    assert [await add("lost"), await add("after")] == ["raised", "ended"]
+    assert started.database.execute("SELECT title FROM board_item ORDER BY id") == [("before",), ("after",)]
+
+
 async def test_every_broadcaster_hears_each_change_once_whatever_happens(
     running: tuple[Board, Connection, Connection],
 ) -> None:

@@ -48,6 +48,7 @@ class Companion:
             self.facts.cookie,
             tell_session=self._tell_session,
             record=self.shadow.record,
+            after_event=_after_event() if self.facts.uses_django else _nothing,
         )
         # An app without any state has no Socket.IO server.
         self.sessions = VirtualSessions(app) if settings.link_sessions and app.sio is not None else None
@@ -251,6 +252,17 @@ def _auth_source() -> Any:
     from bridgehead.django.auth_source import AuthSource
 
     return AuthSource()
+
+
+def _after_event() -> Callable[[], None]:
+    from bridgehead.django import broken
+
+    broken.watch()
+    return broken.after_event
+
+
+def _nothing() -> None:
+    return None
 
 
 def _watch_django(wanted: bool) -> None:

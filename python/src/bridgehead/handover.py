@@ -139,6 +139,7 @@ class Handover:
         now_ms: Callable[[], int] = unix_ms,
         tell_session: Callable[[str, str | None, str | None], None] = lambda token, session, cookie: None,
         record: Callable[[Watch, bool], None] = lambda watch, session_changed: None,
+        after_event: Callable[[], None] = lambda: None,
     ) -> None:
         self._keyring = keyring
         self._name = name
@@ -146,6 +147,7 @@ class Handover:
         self._now_ms = now_ms
         self._tell = tell_session
         self._record = record
+        self._after_event = after_event
         self._running: dict[str, Note] = {}
         self._said: set[str] = set()
 
@@ -267,6 +269,7 @@ class Handover:
         def done(_: Any) -> None:
             self._running.pop(txid, None)
             self._finished(note)
+            self._after_event()
 
         future.add_done_callback(done)
 

@@ -27,6 +27,10 @@ export class OutboxFollower {
   readonly #options: OutboxFollowerOptions;
   readonly #backoff: Backoff;
   #snapshot: string | undefined;
+  #hasRead = false;
+  #isInDoubt = false;
+  /** Why an item was not taken: no fault of the server. */
+  #refusal: unknown;
   #isAwake = false;
   #rouse = (): void => undefined;
   #running: Promise<void> | undefined;
@@ -47,6 +51,15 @@ export class OutboxFollower {
     this.#rouse();
   }
 
+  /**
+   * The server was away: it may have come back without what it had committed last (`synchronous_commit = off`, a standby that was behind), which
+   * lists show already, and gives those transaction numbers again. A gap comes with what is read next.
+   */
+  doubt(): void {
+    this.#isInDoubt = this.#hasRead;
+    this.wake();
+  }
+
   async close(): Promise<void> {
     this.#isClosed = true;
     this.#backoff.close();
@@ -65,6 +78,7 @@ export class OutboxFollower {
         if (this.#isClosed) return;
         // Who begins in a way of its own keeps its place elsewhere.
         if (this.#options.begin !== undefined) this.#snapshot = undefined;
+        if (error !== this.#refusal) this.#isInDoubt ||= this.#hasRead;
         this.#options.onResult(error);
         await this.#backoff.wait();
         continue;
@@ -80,14 +94,27 @@ export class OutboxFollower {
       this.#snapshot = await begin(pool);
     }
     const { snapshot, count } = await readOutbox(pool, this.#snapshot, (item) => this.#take(item));
+    if (this.#isInDoubt) {
+      this.#isInDoubt = false;
+      await this.#take({ kind: 'gap', gap: { reason: 'reconnect' } }).catch((error: unknown) => {
+        this.#isInDoubt = true;
+        throw error;
+      });
+    }
     await taken?.(snapshot, count);
     this.#snapshot = snapshot;
+    this.#hasRead = true;
   }
 
-  #take(item: OutboxItem): Promise<void> | void {
+  async #take(item: OutboxItem): Promise<void> {
     // A long backlog must not hold up whoever closes.
     if (this.#isClosed) throw new Error('closed');
-    return this.#options.take(item);
+    try {
+      await this.#options.take(item);
+    } catch (error) {
+      this.#refusal = error;
+      throw error;
+    }
   }
 
   /** Until something calls, or it is time anyway. */

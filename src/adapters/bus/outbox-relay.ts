@@ -90,7 +90,13 @@ class Relay implements OutboxRelay {
       onResult: (error) => this.#note(error),
       ...(elected && { begin: () => this.#takeLease(), taken: (snapshot) => this.#advance(snapshot) }),
     });
-    this.#wakeUps = new PgWakeUps({ url: listenUrl, clock, logger, onWakeUp: () => this.#follower.wake() });
+    this.#wakeUps = new PgWakeUps({
+      url: listenUrl,
+      clock,
+      logger,
+      onWakeUp: () => this.#follower.wake(),
+      onLost: () => this.#follower.doubt(),
+    });
   }
 
   get state(): RelayState {

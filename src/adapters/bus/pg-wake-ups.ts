@@ -11,6 +11,8 @@ export interface PgWakeUpsOptions {
   readonly logger: Logger;
   /** Something may have been committed: also after each new connection. */
   readonly onWakeUp: () => void;
+  /** A connection that was listened on is over: the server may have gone. */
+  readonly onLost: () => void;
 }
 
 const CHANNEL = 'bridgehead_changes';
@@ -60,7 +62,7 @@ export class PgWakeUps {
 
   /** Resolves when the connection is over, with the cause. */
   async #listen(): Promise<string> {
-    const { clock, onWakeUp } = this.#options;
+    const { clock, onLost, onWakeUp } = this.#options;
     const client = this.#connection();
     this.#client = client;
     let asking: Timer | undefined;
@@ -86,6 +88,7 @@ export class PgWakeUps {
       else this.#say(undefined);
       asking = clock.setInterval(() => void client.query('SELECT 1').catch(() => destroy(client)), ASK_INTERVAL);
       await ended;
+      if (!this.#isClosed) onLost();
     } catch (error) {
       cause = causeOf(error);
     }

@@ -19,7 +19,7 @@ export interface PostgresBusOptions extends FeedParts {
 
 /**
  * PostgreSQL: what is published becomes a row of the outbox, beside those that triggers write, and every process reads what was committed
- * since it last read. Nothing is missed while rows are kept (an hour), also over restarts of the server.
+ * since it last read. Nothing is missed while rows are kept (an hour); a server that was away may have lost what it had committed: a gap.
  */
 export function postgresBus(options: PostgresBusOptions): ChangeBus {
   return new PostgresBus(options);
@@ -47,6 +47,7 @@ class PostgresBus implements ChangeBus {
       clock: options.clock,
       logger: options.logger,
       onWakeUp: () => this.#follower.wake(),
+      onLost: () => this.#follower.doubt(),
     });
   }
 

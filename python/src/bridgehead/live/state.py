@@ -10,7 +10,7 @@ import reflex as rx
 from asgiref.sync import sync_to_async
 
 from bridgehead.catalog import unwrapped
-from bridgehead.django.broken import close_broken
+from bridgehead.django.broken import reading
 from bridgehead.live import signals, subscribing
 from bridgehead.live.change import pk_of, tags_of
 from bridgehead.session_frames import MAX_PKS, MAX_SUBSCRIBED_TAGS, MAX_SUBSCRIPTION_ID, Subscribe
@@ -135,16 +135,18 @@ async def _read(state: Any) -> None:
     queryset = await _asked(state.live_queryset)
 
     def read(page: int) -> tuple[list[Any], bool]:
-        close_broken()
         found = list(_ordered(queryset)[page * limit : page * limit + limit + 1])
         return [state.live_row(obj) for obj in found[:limit]], len(found) > limit
 
+    def read_page(page: int) -> tuple[list[Any], bool]:
+        return reading(lambda: read(page))
+
     page = min(max(0, state.live_page), 2**31 // limit)
-    rows, has_more = await sync_to_async(read)(page)
+    rows, has_more = await sync_to_async(read_page)(page)
     if page and not rows:
         # There is no such page (any more).
         page = max(0, await sync_to_async(queryset.count)() - 1) // limit
-        rows, has_more = await sync_to_async(read)(page)
+        rows, has_more = await sync_to_async(read_page)(page)
     for name, value in (("live_rows", rows), ("live_page", page), ("live_has_more", has_more)):
         # An equal value would be sent to the browser all the same.
         if getattr(state, name) != value:
