@@ -50,6 +50,17 @@ function valueEnd(text: string, start: number): number {
   return index;
 }
 
+/** Whether more than `limit` brackets open in the text from `start` on, in strings or not: fewer cannot nest deeper. */
+export function opensMoreThan(text: string, start: number, limit: number): boolean {
+  let left = limit;
+  for (const bracket of ['{', '[']) {
+    for (let index = text.indexOf(bracket, start); index !== -1; index = text.indexOf(bracket, index + 1)) {
+      if (--left < 0) return true;
+    }
+  }
+  return false;
+}
+
 /** How deep arrays and objects nest in the text from `start` on; stops counting at `limit` + 1. */
 export function nestingDepth(text: string, start: number, limit: number): number {
   let depth = 0;

@@ -8,6 +8,7 @@ import {
   hasEscapedKey,
   isEmptyObject,
   nestingDepth,
+  opensMoreThan,
   readValue,
   removeMembers,
   secondElement,
@@ -50,7 +51,7 @@ export function parseReflexPacket(text: string, header: PacketHeader): ParsedPac
   const isEvent = type === SocketPacket.event || type === SocketPacket.binaryEvent;
   if (!isEvent && type !== SocketPacket.connect) return OTHER;
   if (dataStart >= text.length) return OTHER;
-  if (nestingDepth(text, dataStart, MAX_JSON_DEPTH) > MAX_JSON_DEPTH) return { kind: 'invalid', reason: 'depth' };
+  if (isTooDeep(text, dataStart)) return { kind: 'invalid', reason: 'depth' };
   let data: unknown;
   try {
     data = JSON.parse(text.slice(dataStart));
@@ -64,6 +65,11 @@ export function parseReflexPacket(text: string, header: PacketHeader): ParsedPac
   }
   if (!isObject(data) || data['event'] === undefined || data['event'] === null) return OTHER;
   return readEvent(data['event'], () => findMembers(text, dataStart, 'event').at(-1)?.valueStart ?? -1);
+}
+
+function isTooDeep(text: string, start: number): boolean {
+  // Nearly every event is told by its few brackets, which are found much faster than strings are passed over.
+  return opensMoreThan(text, start, MAX_JSON_DEPTH) && nestingDepth(text, start, MAX_JSON_DEPTH) > MAX_JSON_DEPTH;
 }
 
 /** A worker would take a string here for JSON once more, and fail on everything else: neither may pass unread. */

@@ -64,8 +64,9 @@ export function parseHeader(text: string, start: number): PacketHeader | undefin
   if (text[position] === '/') {
     const comma = text.indexOf(',', position);
     const end = comma === -1 ? text.length : comma;
-    const query = text.indexOf('?', position);
-    namespace = text.slice(position, query === -1 || query > end ? end : query);
+    namespace = text.slice(position, end);
+    const query = namespace.indexOf('?');
+    if (query !== -1) namespace = namespace.slice(0, query);
     position = comma === -1 ? end : end + 1;
   }
 

@@ -86,7 +86,10 @@ export class BackendPool implements ChannelSource {
 
   /** The smallest message that any backend announced as its largest; Infinity before the first did. */
   get maxPayload(): number {
-    return Math.min(...this.backends.map((backend) => backend.maxPayload));
+    // Asked for each packet.
+    let smallest = Infinity;
+    for (const { maxPayload } of this.backends) if (maxPayload < smallest) smallest = maxPayload;
+    return smallest;
   }
 
   /** Asks every backend once, and then again and again until `stop`. */

@@ -60,7 +60,10 @@ export class LinkedWorkers {
 
   /** The smallest message that any worker takes at most, in code points; Infinity where there is none. */
   get maxPayload(): number {
-    return Math.min(...[...this.#berths.values()].map(({ worker }) => worker.manifest.maxPayload));
+    // Asked for each packet.
+    let smallest = Infinity;
+    for (const { worker } of this.#berths.values()) smallest = Math.min(smallest, worker.manifest.maxPayload);
+    return smallest;
   }
 
   /** Sessions of each worker. */

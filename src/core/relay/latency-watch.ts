@@ -5,16 +5,14 @@ const MAX_WAITING = 64;
 /** An event that had no update for so long had none: its handler changed nothing. Milliseconds. */
 const MAX_AGE = 30_000;
 
-const EVENT_TYPE = 0x32;
-
 /**
  * Measures the time from an event to the first update of its session after it. On a direct channel this is an
  * estimate: a handler that changes nothing sends nothing, and an update names no event.
  */
 export class LatencyWatch {
   readonly #updatePrefix: Buffer;
-  #meters: HandlerMeter[] = [];
-  #times: number[] = [];
+  readonly #meters: HandlerMeter[] = [];
+  readonly #times: number[] = [];
   /** When the latest event came that has had no update. */
   #latest: number | undefined;
 
@@ -38,23 +36,29 @@ export class LatencyWatch {
 
   /** `now` is called only where something was waiting. Milliseconds. */
   frame(frame: Buffer, now: () => number): void {
-    if (this.#latest === undefined || frame[1] !== EVENT_TYPE) return;
-    const prefix = this.#updatePrefix;
-    if (frame.length < prefix.length || frame.compare(prefix, 0, prefix.length, 0, prefix.length) !== 0) return;
+    if (this.#latest === undefined || !startsWith(frame, this.#updatePrefix)) return;
     const at = now();
     this.#latest = undefined;
     this.#forget(at);
-    for (const [index, meter] of this.#meters.entries())
-      meter.firstUpdate((at - (this.#times[index] as number)) / 1000);
-    this.#meters = [];
-    this.#times = [];
+    const [meters, times] = [this.#meters, this.#times];
+    for (let index = 0; index < meters.length; index++) {
+      (meters[index] as HandlerMeter).firstUpdate((at - (times[index] as number)) / 1000);
+    }
+    meters.length = times.length = 0;
   }
 
   #forget(now: number): void {
-    const fresh = this.#times.findIndex((time) => now - time < MAX_AGE);
-    const stale = fresh === -1 ? this.#times.length : fresh;
+    let stale = 0;
+    while (stale < this.#times.length && now - (this.#times[stale] as number) >= MAX_AGE) stale++;
     if (stale === 0) return;
     this.#times.splice(0, stale);
     this.#meters.splice(0, stale);
   }
+}
+
+/** Of a few bytes, for which `compare` costs more than it saves. */
+function startsWith(data: Buffer, prefix: Buffer): boolean {
+  if (data.length < prefix.length) return false;
+  for (let index = 0; index < prefix.length; index++) if (data[index] !== prefix[index]) return false;
+  return true;
 }
