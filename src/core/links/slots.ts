@@ -145,6 +145,8 @@ export class Slots {
   }
 
   #admit(): void {
+    // Most often nobody waits.
+    if (this.#line.size === 0 && this.#first.size === 0 && this.#behindLine.size === 0) return;
     const longest = this.#clock.monotonic() - PATIENCE;
     this.#admitBehind((since) => since <= longest);
     for (const line of [this.#first, this.#line]) {
@@ -200,11 +202,7 @@ export class Slots {
   }
 
   #watch(): void {
-    let until = Infinity;
-    for (const held of Object.values(this.#held)) {
-      while (held[0]?.held === false) held.shift();
-      until = Math.min(until, held[0]?.until ?? Infinity);
-    }
+    const until = Math.min(firstEnd(this.#held.line), firstEnd(this.#held.behind));
     if (until >= this.#due) return;
     this.#due = until;
     this.#timer?.cancel();
@@ -219,4 +217,10 @@ export class Slots {
     }
     this.#watch();
   }
+}
+
+/** When the first of those that are still held ends. */
+function firstEnd(held: Held[]): number {
+  while (held[0]?.held === false) held.shift();
+  return held[0]?.until ?? Infinity;
 }
