@@ -18,16 +18,20 @@ export interface RuleMatch {
   readonly withPath: readonly { readonly path: Glob; readonly rule: TierRule }[];
 }
 
+const NO_RULES: RuleMatch['withPath'] = [];
 /** State names are the client's word: past this many the memory of them starts anew. */
 const MAX_STATES = 10_000;
 
 /**
- * The compiled rules. All of them are tried once for each state; of a state's handlers each then meets only the rules that fit
- * the state, so that a thousand rules cost a new handler a microsecond. `loose`: class names are guessed (no manifest), and
+ * The compiled rules. Those with a wildcard for the state, or with none, are tried once for each state; of a state's handlers each then
+ * meets only the rules that fit the state, so that a thousand rules cost a new handler a microsecond or two. `loose`: class names are guessed (no manifest), and
  * compared without case and underscores.
  */
 export class RuleTable {
+  /** Rules that fit more states than one. */
   readonly #rules: CompiledRule[] = [];
+  /** Rules that name one state. */
+  readonly #exact = new Map<string, CompiledRule[]>();
   /** Rules that name one handler of whatever state: often one for each handler, so they are looked up. */
   readonly #ofHandler = new Map<string, CompiledRule>();
   readonly #ofState = new Map<string, readonly CompiledRule[]>();
@@ -46,17 +50,24 @@ export class RuleTable {
   #add(compiled: CompiledRule): void {
     const { state, handler, path } = compiled;
     const isLookedUp = state === undefined && path === undefined && handler?.exact === true;
-    if (!isLookedUp) this.#rules.push(compiled);
+    if (state?.exact === true) {
+      const others = this.#exact.get(state.prefix);
+      if (others === undefined) this.#exact.set(state.prefix, [compiled]);
+      else others.push(compiled);
+    } else if (!isLookedUp) this.#rules.push(compiled);
     else if (!this.#ofHandler.has(handler.prefix)) this.#ofHandler.set(handler.prefix, compiled);
   }
 
   match(stateClass: string, handler: string): RuleMatch {
-    const fitting = this.#fitting(stateClass).filter((rule) => rule.handler?.matches(handler) ?? true);
-    const named = this.#ofHandler.get(handler);
-    const found = fitting.find(({ path }) => path === undefined);
-    const first = named === undefined || (found !== undefined && found.index < named.index) ? found : named;
-    const withPath = fitting.flatMap(({ path, rule }) => (path === undefined ? [] : [{ path, rule }]));
-    return { first: first?.rule, withPath };
+    let first = this.#ofHandler.get(handler);
+    let withPath: { readonly path: Glob; readonly rule: TierRule }[] | undefined;
+    for (const fitting of this.#fitting(stateClass)) {
+      if (fitting.handler?.matches(handler) === false) continue;
+      const { path, rule, index } = fitting;
+      if (path !== undefined) (withPath ??= []).push({ path, rule });
+      else if (first === undefined || index < first.index) first = fitting;
+    }
+    return { first: first?.rule, withPath: withPath ?? NO_RULES };
   }
 
   /** The rules that fit a state, in their order. */
@@ -65,6 +76,9 @@ export class RuleTable {
     if (known !== undefined) return known;
     const spelled = this.#spell(stateClass);
     const fitting = this.#rules.filter(({ state }) => state?.matches(spelled) ?? true);
+    const exact = this.#exact.get(spelled);
+    if (exact !== undefined) fitting.push(...exact);
+    fitting.sort((a, b) => a.index - b.index);
     if (this.#ofState.size >= MAX_STATES) this.#ofState.clear();
     this.#ofState.set(stateClass, fitting);
     return fitting;

@@ -64,6 +64,8 @@ export class TierResolver {
   readonly #guesses: RuleTable;
   readonly #parts: TierResolverParts;
   readonly #names = new Map<string, NamedHandler>();
+  /** Classes of states that the manifest lacks, by the states' names. */
+  readonly #guessed = new Map<string, string>();
   readonly #faulty = new Set<string>();
 
   constructor(parts: TierResolverParts) {
@@ -139,14 +141,14 @@ export class TierResolver {
   #lookUp(name: string): NamedHandler {
     const { stateName, handler } = splitEventName(name);
     const state = this.#parts.manifest?.states.get(stateName);
-    const stateClass = state?.class ?? guessStateClass(stateName);
+    const stateClass = state?.class ?? this.#guess(stateName);
     const table = state === undefined ? this.#guesses : this.#table;
     const { first, withPath } = table.match(stateClass, handler);
     const isHandler = state?.handlers.includes(handler) ?? false;
     return {
       stateClass,
       handler,
-      upload: name.toLowerCase().includes('upload'),
+      upload: /upload/i.test(name),
       known: state !== undefined,
       base: first?.tier === undefined ? this.#withoutRule(state) : { tier: first.tier, source: 'rule' },
       access: first?.login === undefined ? [] : [first.login],
@@ -154,6 +156,15 @@ export class TierResolver {
       withPath,
       meter: isHandler ? this.#parts.metrics.handler(stateClass, handler) : this.#parts.metrics.handler(OTHER, OTHER),
     };
+  }
+
+  #guess(stateName: string): string {
+    const known = this.#guessed.get(stateName);
+    if (known !== undefined) return known;
+    if (this.#guessed.size >= MAX_NAMES) this.#guessed.clear();
+    const guess = guessStateClass(stateName);
+    this.#guessed.set(stateName, guess);
+    return guess;
   }
 
   #withoutRule(state: ManifestState | undefined): NamedHandler['base'] {
