@@ -137,8 +137,9 @@ describe('a tab that comes again', () => {
     const first = await stage.enter(sidecar);
     const leaving = await stage.enter(sidecar, 'leaves');
     const [held, other] = [await worker.session(1), await worker.session(2)];
-    // Eight attach: nobody else has a turn until one of them is refused.
+    // Eight attach: nobody else has a turn until one of them is refused. Whoever then is to go keeps that turn: it is not answered.
     worker.onAttach = () => undefined;
+    worker.detaches = false;
     for (const n of upTo(8)) (await stage.client(sidecar, `stuck-${n}`)).send(`40${NAMESPACE},`);
     const stuck = await worker.session(10);
     leaving.send(`41${NAMESPACE},`);
