@@ -48,7 +48,7 @@ class Companion:
             self.facts.cookie,
             tell_session=self._tell_session,
             record=self.shadow.record,
-            after_event=_after_event() if self.facts.uses_django else _nothing,
+            after_event=_after_event() if self.facts.uses_django else lambda: None,
         )
         # An app without any state has no Socket.IO server.
         self.sessions = VirtualSessions(app) if settings.link_sessions and app.sio is not None else None
@@ -259,10 +259,6 @@ def _after_event() -> Callable[[], None]:
 
     broken.watch()
     return broken.after_event
-
-
-def _nothing() -> None:
-    return None
 
 
 def _watch_django(wanted: bool) -> None:

@@ -88,7 +88,7 @@ export class BackendPool implements ChannelSource {
   get maxPayload(): number {
     // Asked for each packet.
     let smallest = Infinity;
-    for (const { maxPayload } of this.backends) if (maxPayload < smallest) smallest = maxPayload;
+    for (const { maxPayload } of this.backends) smallest = Math.min(smallest, maxPayload);
     return smallest;
   }
 

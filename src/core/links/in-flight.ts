@@ -93,12 +93,8 @@ export class InFlight {
   }
 
   done(number: number): void {
-    const isIt = ({ last, missing }: Sent): boolean => last === number && missing === 0;
-    // Most often it is the first.
-    const first = this.#sent[0];
-    const index = first !== undefined && isIt(first) ? 0 : this.#sent.findIndex(isIt);
-    if (index === -1) return;
-    const sent = index === 0 ? this.#sent.shift() : this.#sent.splice(index, 1)[0];
+    const index = this.#sent.findIndex((sent) => sent.last === number && sent.missing === 0);
+    const [sent] = index === -1 ? [] : this.#sent.splice(index, 1);
     sent?.slot?.release();
   }
 

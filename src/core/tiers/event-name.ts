@@ -19,9 +19,8 @@ export function guessStateClass(stateName: string): string {
   const separator = own.lastIndexOf('____');
   const module = separator === -1 ? '' : `${own.slice(0, separator).replaceAll('___', '.')}.`;
   const snake = separator === -1 ? own : own.slice(separator + 4);
-  let name = module;
-  for (const word of snake.split('_')) name += word.charAt(0).toUpperCase() + word.slice(1);
-  return name;
+  const words = snake.split('_').map((word) => word.charAt(0).toUpperCase() + word.slice(1));
+  return module + words.join('');
 }
 
 /** What is left of a class name when its spelling is in doubt. Applied to patterns and names alike. */

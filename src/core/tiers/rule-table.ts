@@ -1,6 +1,7 @@
 import type { TierRule } from '../../ports/tiers.ts';
 import { looseSpelling } from './event-name.ts';
 import { compileGlob, type Glob } from './glob.ts';
+import { Memory } from './memory.ts';
 
 interface CompiledRule {
   readonly index: number;
@@ -19,13 +20,12 @@ export interface RuleMatch {
 }
 
 const NO_RULES: RuleMatch['withPath'] = [];
-/** State names are the client's word: past this many the memory of them starts anew. */
 const MAX_STATES = 10_000;
 
 /**
- * The compiled rules. Those with a wildcard for the state, or with none, are tried once for each state; of a state's handlers each then
- * meets only the rules that fit the state, so that a thousand rules cost a new handler a microsecond or two. `loose`: class names are guessed (no manifest), and
- * compared without case and underscores.
+ * The compiled rules. Those that name no state, or more than one, are tried once for each state; of a state's handlers each then meets
+ * only the rules that fit the state, so that a thousand rules cost a new handler a microsecond or two. `loose`: class names are guessed
+ * (no manifest), and compared without case and underscores.
  */
 export class RuleTable {
   /** Rules that fit more states than one. */
@@ -34,7 +34,7 @@ export class RuleTable {
   readonly #exact = new Map<string, CompiledRule[]>();
   /** Rules that name one handler of whatever state: often one for each handler, so they are looked up. */
   readonly #ofHandler = new Map<string, CompiledRule>();
-  readonly #ofState = new Map<string, readonly CompiledRule[]>();
+  readonly #ofState = new Memory<readonly CompiledRule[]>(MAX_STATES);
   readonly #spell: (text: string) => string;
 
   constructor(rules: readonly TierRule[], options: { readonly loose: boolean }) {
@@ -72,16 +72,13 @@ export class RuleTable {
 
   /** The rules that fit a state, in their order. */
   #fitting(stateClass: string): readonly CompiledRule[] {
-    const known = this.#ofState.get(stateClass);
-    if (known !== undefined) return known;
-    const spelled = this.#spell(stateClass);
+    return this.#ofState.get(stateClass) ?? this.#ofState.keep(stateClass, this.#findFitting(this.#spell(stateClass)));
+  }
+
+  #findFitting(spelled: string): readonly CompiledRule[] {
     const fitting = this.#rules.filter(({ state }) => state?.matches(spelled) ?? true);
     const exact = this.#exact.get(spelled);
-    if (exact !== undefined) fitting.push(...exact);
-    fitting.sort((a, b) => a.index - b.index);
-    if (this.#ofState.size >= MAX_STATES) this.#ofState.clear();
-    this.#ofState.set(stateClass, fitting);
-    return fitting;
+    return exact === undefined ? fitting : [...fitting, ...exact].toSorted((a, b) => a.index - b.index);
   }
 }
 

@@ -5,6 +5,7 @@ import type { Manifest, ManifestState } from '../../protocol/manifest.ts';
 import type { ReflexEvent } from '../../protocol/reflex-event.ts';
 import { isTier, raiseTier, type Tier } from '../../protocol/tier.ts';
 import { guessStateClass, splitEventName } from './event-name.ts';
+import { Memory } from './memory.ts';
 import { RuleTable, type RuleMatch } from './rule-table.ts';
 
 export interface TierOptions {
@@ -42,7 +43,6 @@ interface NamedHandler {
   readonly meter: HandlerMeter;
 }
 
-/** Names are the client's: past this many the memory of them starts anew. */
 const MAX_NAMES = 10_000;
 /** Names longer than this are no handler's, and are looked up by their beginning. Characters. */
 const MAX_NAME_LENGTH = 2_048;
@@ -63,9 +63,9 @@ export class TierResolver {
   /** For states that the manifest lacks: it is a younger worker's, or an older one's state is gone from it. */
   readonly #guesses: RuleTable;
   readonly #parts: TierResolverParts;
-  readonly #names = new Map<string, NamedHandler>();
+  readonly #names = new Memory<NamedHandler>(MAX_NAMES);
   /** Classes of states that the manifest lacks, by the states' names. */
-  readonly #guessed = new Map<string, string>();
+  readonly #guessed = new Memory<string>(MAX_NAMES);
   readonly #faulty = new Set<string>();
 
   constructor(parts: TierResolverParts) {
@@ -133,15 +133,14 @@ export class TierResolver {
     if (known !== undefined) return known;
     const named = this.#lookUp(name.slice(0, MAX_NAME_LENGTH));
     if (name.length > MAX_NAME_LENGTH) return named;
-    if (this.#names.size >= MAX_NAMES) this.#names.clear();
-    this.#names.set(name, named);
-    return named;
+    return this.#names.keep(name, named);
   }
 
   #lookUp(name: string): NamedHandler {
     const { stateName, handler } = splitEventName(name);
     const state = this.#parts.manifest?.states.get(stateName);
-    const stateClass = state?.class ?? this.#guess(stateName);
+    const stateClass =
+      state?.class ?? this.#guessed.get(stateName) ?? this.#guessed.keep(stateName, guessStateClass(stateName));
     const table = state === undefined ? this.#guesses : this.#table;
     const { first, withPath } = table.match(stateClass, handler);
     const isHandler = state?.handlers.includes(handler) ?? false;
@@ -156,15 +155,6 @@ export class TierResolver {
       withPath,
       meter: isHandler ? this.#parts.metrics.handler(stateClass, handler) : this.#parts.metrics.handler(OTHER, OTHER),
     };
-  }
-
-  #guess(stateName: string): string {
-    const known = this.#guessed.get(stateName);
-    if (known !== undefined) return known;
-    if (this.#guessed.size >= MAX_NAMES) this.#guessed.clear();
-    const guess = guessStateClass(stateName);
-    this.#guessed.set(stateName, guess);
-    return guess;
   }
 
   #withoutRule(state: ManifestState | undefined): NamedHandler['base'] {

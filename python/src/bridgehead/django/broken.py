@@ -44,9 +44,12 @@ def close_broken() -> bool:
     """
     closed = False
     for connection in connections.all(initialized_only=True):
-        if not connection.errors_occurred or connection.in_atomic_block:
+        if not connection.errors_occurred:
             continue
-        if connection.is_usable():
+        if connection.in_atomic_block:
+            # Looked at again after the next event.
+            _opened(connection)
+        elif connection.is_usable():
             connection.errors_occurred = False
             _opened(connection)
         else:
@@ -55,18 +58,18 @@ def close_broken() -> bool:
     return closed
 
 
-def reading[T](read: Callable[[], T]) -> T:
+def reading[**P, T](read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """What `read` gives, which reads only: again over a new connection where the one that was there proves broken.
 
     In the thread that uses the database. Raises what Django raises.
     """
     close_broken()
     try:
-        return read()
+        return read(*args, **kwargs)
     except (InterfaceError, OperationalError):
         if not close_broken():
             raise
-        return read()
+        return read(*args, **kwargs)
 
 
 def _opened(connection: Any, **_: Any) -> None:

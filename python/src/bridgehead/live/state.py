@@ -138,15 +138,12 @@ async def _read(state: Any) -> None:
         found = list(_ordered(queryset)[page * limit : page * limit + limit + 1])
         return [state.live_row(obj) for obj in found[:limit]], len(found) > limit
 
-    def read_page(page: int) -> tuple[list[Any], bool]:
-        return reading(lambda: read(page))
-
     page = min(max(0, state.live_page), 2**31 // limit)
-    rows, has_more = await sync_to_async(read_page)(page)
+    rows, has_more = await sync_to_async(reading)(read, page)
     if page and not rows:
         # There is no such page (any more).
         page = max(0, await sync_to_async(queryset.count)() - 1) // limit
-        rows, has_more = await sync_to_async(read_page)(page)
+        rows, has_more = await sync_to_async(reading)(read, page)
     for name, value in (("live_rows", rows), ("live_page", page), ("live_has_more", has_more)):
         # An equal value would be sent to the browser all the same.
         if getattr(state, name) != value:
