@@ -401,13 +401,19 @@ describe('the relay of the outbox', () => {
     return made;
   }
 
+  /** One that relays, and the bus that it brings the outbox to. */
+  async function relaying(): Promise<{ shared: ReturnType<typeof sharedBus>; one: OutboxRelay }> {
+    const shared = sharedBus();
+    const one = relay(shared.bus, 'one');
+    await eventually(() => one.state).toBe('relaying');
+    return { shared, one };
+  }
+
   const insert = (pk: number) =>
     sql(`INSERT INTO bridgehead_change (model, action, pk) VALUES ('a.b', 'updated', '${pk}')`);
 
   it('is done by one sidecar, each row once, and goes on in another when that one leaves', async () => {
-    const shared = sharedBus();
-    const one = relay(shared.bus, 'one');
-    await eventually(() => one.state).toBe('relaying');
+    const { shared, one } = await relaying();
     const two = relay(shared.bus, 'two', { url: pooler.urlOf(url) });
     await eventually(() => two.state).toBe('standby');
     for (let pk = 1; pk <= 5; pk++) await insert(pk);
@@ -422,9 +428,7 @@ describe('the relay of the outbox', () => {
   });
 
   it('brings pushes, and passes over a row that is none', async () => {
-    const shared = sharedBus();
-    const one = relay(shared.bus, 'one');
-    await eventually(() => one.state).toBe('relaying');
+    const { shared } = await relaying();
     const hello = push({ kind: 'all' }, { kind: 'toast', text: 'Hello', level: 'info' });
     await writePush(pool(), hello, 'shop');
     await writePush(pool(), push({ kind: 'all' }, { kind: 'toast', text: 'Elsewhere', level: 'info' }), 'staging');
@@ -436,9 +440,7 @@ describe('the relay of the outbox', () => {
   });
 
   it('goes on in another when the first dies without a word', async () => {
-    const shared = sharedBus();
-    const one = relay(shared.bus, 'one');
-    await eventually(() => one.state).toBe('relaying');
+    const { shared, one } = await relaying();
     await insert(1);
     await eventually(() => shared.heard.pks).toEqual([1]);
     await one.close();
@@ -452,9 +454,7 @@ describe('the relay of the outbox', () => {
   });
 
   it('tells a gap where the server was away: it may have lost what was told', async () => {
-    const shared = sharedBus();
-    const one = relay(shared.bus, 'one');
-    await eventually(() => one.state).toBe('relaying');
+    const { shared } = await relaying();
     await insert(1);
     await eventually(() => shared.heard.pks).toEqual([1]);
     expect(shared.heard.gaps).toEqual([]);
@@ -467,9 +467,7 @@ describe('the relay of the outbox', () => {
   });
 
   it('waits for a bus that is away, and then brings everything', async () => {
-    const shared = sharedBus();
-    const one = relay(shared.bus, 'one');
-    await eventually(() => one.state).toBe('relaying');
+    const { shared, one } = await relaying();
     shared.isAway = true;
     await insert(1);
     await eventually(() => one.state).toBe('down');
