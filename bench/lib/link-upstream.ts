@@ -12,7 +12,7 @@ import { DELTA_PACKET } from './reflex-text.ts';
 
 const [readyPort = '', address = ''] = process.argv.slice(2);
 const [ZERO, TWO] = [0x30, 0x32];
-const client = await LinkClient.link(address, process.env['BENCH_LINK_SECRET'] ?? '', SESSIONS_MANIFEST);
+const client = await LinkClient.link(address, process.env['BENCH_LINK_SECRET'] ?? '', SESSIONS_MANIFEST, true);
 
 /** One answer to an event, whole; channel and number are written over in a copy. */
 const received = encodeSession(1, { kind: 'received', n: 0 });
@@ -22,20 +22,25 @@ const [SECOND, THIRD] = [received.length, received.length + delta.length];
 const answer = Buffer.concat([received, delta, done]);
 const CHANNEL = 5;
 
-/** What waits for the end of the chunk that is being read. */
-const out = Buffer.alloc(1024 * 1024);
-let filled = 0;
+/** What waits for the end of the chunk that is being read begins at `begin`; written pieces are never touched again. */
+const PIECE = 1024 * 1024;
+let out = Buffer.allocUnsafe(PIECE);
+let [begin, filled] = [0, 0];
 
 function say(frame: Buffer): number {
-  if (filled + frame.length > out.length) flush();
+  if (filled + frame.length > PIECE) {
+    flush();
+    out = Buffer.allocUnsafe(PIECE);
+    begin = filled = 0;
+  }
   const at = filled;
   filled += frame.copy(out, filled);
   return at;
 }
 
 function flush(): void {
-  if (filled > 0) client.socket.write(Buffer.from(out.subarray(0, filled)));
-  filled = 0;
+  if (filled > begin) client.socket.write(out.subarray(begin, filled));
+  begin = filled;
 }
 
 const taken = new Map<number, number>();

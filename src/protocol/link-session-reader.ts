@@ -20,76 +20,73 @@ const MESSAGE = 0x34;
 const DETACHED_REASONS = [...DETACH_REASONS, 'slow', 'failed'] as const;
 
 /** What a frame of type 32 or later says; undefined for a later version's type. Throws FrameError. */
-export function decodeSession({ type, channel, body }: Frame): SessionMessage | undefined {
+export function decodeSession(frame: Frame): SessionMessage | undefined {
+  const { type, channel, size } = frame;
   if (channel === 0) throw new FrameError(`frame type ${type} has no channel`);
   switch (type) {
     case SessionFrame.attach:
-      return attach(decodeObject(body));
+      return attach(decodeObject(frame.body));
     case SessionFrame.attached:
-      return attached(decodeObject(body));
+      return attached(decodeObject(frame.body));
     case SessionFrame.client: {
-      expectLength(body.length >= 5, type);
-      const flags = body.readUInt8(0);
-      const payload = engineFrame(body.subarray(5), flags, type);
+      expectLength(size >= 5, type);
+      const flags = frame.uint8(0);
+      const payload = engineFrame(frame.from(5), flags, type);
       const done = (flags & WANTS_DONE) !== 0;
-      return { kind: 'client', n: body.readUInt32BE(1), binary: (flags & BINARY) !== 0, done, payload };
+      return { kind: 'client', n: frame.uint32(1), binary: (flags & BINARY) !== 0, done, payload };
     }
     case SessionFrame.server: {
-      expectLength(body.length >= 1, type);
-      const flags = body.readUInt8(0);
-      return {
-        kind: 'server',
-        binary: (flags & BINARY) !== 0,
-        payload: engineFrame(body.subarray(1), flags, type),
-      };
+      expectLength(size >= 1, type);
+      const flags = frame.uint8(0);
+      return { kind: 'server', binary: (flags & BINARY) !== 0, payload: engineFrame(frame.from(1), flags, type) };
     }
     case SessionFrame.received:
-      return { kind: 'received', n: onlyNumber(body, type) };
+      return { kind: 'received', n: onlyNumber(frame) };
     case SessionFrame.done: {
-      expectLength(body.length === 5, type);
-      const outcome = OUTCOMES[body.readUInt8(4)];
+      expectLength(size === 5, type);
+      const outcome = OUTCOMES[frame.uint8(4)];
       if (outcome === undefined) throw new FrameError('DONE has an unknown outcome');
-      return { kind: 'done', n: body.readUInt32BE(0), outcome };
+      return { kind: 'done', n: frame.uint32(0), outcome };
     }
     case SessionFrame.credit:
-      return { kind: 'credit', bytes: onlyNumber(body, type) };
+      return { kind: 'credit', bytes: onlyNumber(frame) };
     case SessionFrame.detach:
-      return { kind: 'detach', reason: oneOf(decodeObject(body), 'reason', DETACH_REASONS) };
+      return { kind: 'detach', reason: oneOf(decodeObject(frame.body), 'reason', DETACH_REASONS) };
     case SessionFrame.detached: {
-      const message = decodeObject(body);
+      const message = decodeObject(frame.body);
       const background = list(message, 'background').map((item) => handler(item));
       const reason = oneOf(message, 'reason', DETACHED_REASONS);
       return { kind: 'detached', reason, background, ...numbers(message, 'unrun') };
     }
     case SessionFrame.resync:
-      return { kind: 'resync', n: onlyNumber(body, type) };
+      return { kind: 'resync', n: onlyNumber(frame) };
     case SessionFrame.background: {
-      const message = decodeObject(body);
+      const message = decodeObject(frame.body);
       const [id, state] = [text(message, 'id'), oneOf(message, 'state', ['started', 'ended'] as const)];
       return state === 'ended'
         ? { kind: 'background', id, state }
         : { kind: 'background', id, state, handler: handler(message) };
     }
     case SessionFrame.inject: {
-      expectLength(body.length > 4, type);
-      const message = decodeObject(body.subarray(4));
+      expectLength(size > 4, type);
+      const message = decodeObject(frame.from(4));
       const { name, payload } = handler(message);
       const background = flag(message, 'background');
-      return { kind: 'inject', n: body.readUInt32BE(0), name, payload: payload ?? {}, background };
+      return { kind: 'inject', n: frame.uint32(0), name, payload: payload ?? {}, background };
     }
     case SessionFrame.probe:
-      decodeObject(body);
+      decodeObject(frame.body);
       return { kind: 'probe' };
     case SessionFrame.probed: {
-      const message = decodeObject(body);
+      const message = decodeObject(frame.body);
       const kept = list(message, 'kept').map((item) => asText(item, 'kept'));
       const seen = message['seen'] === undefined ? {} : { seen: count(message, 'seen') };
       return { kind: 'probed', alive: flag(message, 'alive'), kept, ...seen };
     }
     case SessionFrame.subscribe:
-      return { kind: 'subscribe', subscription: readSubscription(decodeObject(body)) };
+      return { kind: 'subscribe', subscription: readSubscription(decodeObject(frame.body)) };
     case SessionFrame.unsubscribe:
-      return { kind: 'unsubscribe', id: readSubscriptionId(decodeObject(body)) };
+      return { kind: 'unsubscribe', id: readSubscriptionId(decodeObject(frame.body)) };
     default:
       return undefined;
   }
@@ -138,9 +135,9 @@ function engineFrame(payload: Buffer, flags: number, type: number): Buffer {
   return payload;
 }
 
-function onlyNumber(body: Buffer, type: number): number {
-  expectLength(body.length === 4, type);
-  return body.readUInt32BE(0);
+function onlyNumber(frame: Frame): number {
+  expectLength(frame.size === 4, frame.type);
+  return frame.uint32(0);
 }
 
 function expectLength(fits: boolean, type: number): void {

@@ -34,10 +34,41 @@ export const MAX_FRAME = 16 * 1024 * 1024;
 /** Bytes of a frame before its body. */
 export const FRAME_HEAD = 4 + 1 + 4;
 
-export interface Frame {
+/** A frame where it was read: it is valid until the next bytes are, and what it gives are views. Copy what is kept. */
+export class Frame {
   readonly type: number;
   readonly channel: number;
-  readonly body: Buffer;
+  /** Bytes of the body. */
+  readonly size: number;
+  readonly #bytes: Buffer;
+  readonly #start: number;
+
+  /** `start`: where the body begins. */
+  constructor(type: number, channel: number, bytes: Buffer, start: number, size: number) {
+    this.type = type;
+    this.channel = channel;
+    this.size = size;
+    this.#bytes = bytes;
+    this.#start = start;
+  }
+
+  get body(): Buffer {
+    return this.from(0);
+  }
+
+  /** The body from `offset` on. */
+  from(offset: number): Buffer {
+    return this.#bytes.subarray(this.#start + offset, this.#start + this.size);
+  }
+
+  /** `offset`: within the body; the same for `uint32`. */
+  uint8(offset: number): number {
+    return this.#bytes.readUInt8(this.#start + offset);
+  }
+
+  uint32(offset: number): number {
+    return this.#bytes.readUInt32BE(this.#start + offset);
+  }
 }
 
 /** A frame with its head written and room for the body. */
@@ -91,10 +122,10 @@ export class FrameReader {
   #filled = 0;
 
   /**
-   * The frames that are complete with this chunk; all must be taken before the next one is pushed. Throws FrameError. Bodies are
-   * views: copy what is kept.
+   * Calls `take` with each frame that is complete with this chunk, until it returns false: what is left is thrown away then. Throws
+   * FrameError.
    */
-  *push(input: Buffer): Generator<Frame> {
+  push(input: Buffer, take: (frame: Frame) => boolean): void {
     let chunk = input;
     let offset = 0;
     if (this.#partial !== undefined) {
@@ -103,7 +134,7 @@ export class FrameReader {
       if (this.#filled < this.#partial.length) return;
       const whole = this.#partial;
       this.#partial = undefined;
-      yield frameAt(whole, 0, whole.length);
+      if (!take(frameAt(whole, 0, whole.length))) return;
     } else if (this.#start !== undefined) {
       chunk = Buffer.concat([this.#start, input]);
       this.#start = undefined;
@@ -118,7 +149,7 @@ export class FrameReader {
         this.#filled = chunk.copy(this.#partial, 0, offset);
         return;
       }
-      yield frameAt(chunk, offset, end);
+      if (!take(frameAt(chunk, offset, end))) return;
       offset = end;
     }
     if (offset < chunk.length) this.#start = Buffer.from(chunk.subarray(offset));
@@ -126,11 +157,8 @@ export class FrameReader {
 }
 
 function frameAt(bytes: Buffer, start: number, end: number): Frame {
-  return {
-    type: bytes.readUInt8(start + 4),
-    channel: bytes.readUInt32BE(start + 5),
-    body: bytes.subarray(start + FRAME_HEAD, end),
-  };
+  const body = start + FRAME_HEAD;
+  return new Frame(bytes.readUInt8(start + 4), bytes.readUInt32BE(start + 5), bytes, body, end - body);
 }
 
 export interface Proof {

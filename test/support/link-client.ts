@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { connect, type Socket } from 'node:net';
+import { connect, type NetConnectOpts, type Socket } from 'node:net';
 import { keyring } from '../../src/protocol/keys.ts';
 import {
   encodeControl,
@@ -58,7 +58,10 @@ export class LinkClient {
     this.socket = socket;
     this.#reader.limit = MAX_FRAME;
     socket.on('data', (chunk: Buffer) => {
-      for (const frame of this.#reader.push(chunk)) this.#frame(frame);
+      this.#reader.push(chunk, (frame) => {
+        this.#frame(frame);
+        return true;
+      });
     });
     socket.on('error', () => undefined);
     socket.on('close', () => {
@@ -73,12 +76,17 @@ export class LinkClient {
     if (frame.type === LinkFrame.ping && this.answersPings) this.send(LinkFrame.pong, message.body);
   }
 
-  /** `address` as a link server gives it: `tcp://host:port` or `unix:path`. Resolves with HELLO there. */
-  static async dial(address: string): Promise<LinkClient> {
+  /**
+   * `address` as a link server gives it: `tcp://host:port` or `unix:path`. Resolves with HELLO there. `inPlace`: what comes is read into one
+   * buffer, so that frames are valid during their call alone.
+   */
+  static async dial(address: string, inPlace = false): Promise<LinkClient> {
     const unix = /^unix:(.+)$/.exec(address)?.[1];
     const url = unix === undefined ? new URL(address) : undefined;
-    const socket = unix === undefined ? connect(Number(url?.port), url?.hostname) : connect(unix);
-    if (url !== undefined) socket.setNoDelay(true);
+    const to = unix === undefined ? { host: url?.hostname, port: Number(url?.port), noDelay: true } : { path: unix };
+    const buffer = Buffer.allocUnsafe(64 * 1024);
+    const callback = (size: number): boolean => socket.emit('data', buffer.subarray(0, size));
+    const socket = connect({ ...to, ...(inPlace && { onread: { buffer, callback } }) } as NetConnectOpts);
     const client = new LinkClient(socket);
     await once(socket, 'connect');
     await client.until(LinkFrame.hello);
@@ -86,8 +94,13 @@ export class LinkClient {
   }
 
   /** The whole handshake of an honest worker. */
-  static async link(address: string, secret: string, manifest: object = MANIFEST): Promise<LinkClient> {
-    const client = await LinkClient.dial(address);
+  static async link(
+    address: string,
+    secret: string,
+    manifest: object = MANIFEST,
+    inPlace = false,
+  ): Promise<LinkClient> {
+    const client = await LinkClient.dial(address, inPlace);
     client.prove(secret);
     const { body } = await client.until(LinkFrame.welcome);
     const key = keyring(secret, [], 'link').current;

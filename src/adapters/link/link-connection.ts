@@ -8,8 +8,10 @@ import { SocketWriter } from '../shared/socket-writer.ts';
 export type StreamEnd = 'lost' | 'silent';
 
 export interface ConnectionEvents {
-  /** May throw FrameError. */
+  /** Valid during the call. May throw FrameError. */
   frame(frame: Frame): void;
+  /** All that came with it was given to `frame`. May throw FrameError. */
+  read(): void;
   /** The worker broke the protocol: say so with `fail`. */
   broken(cause: FrameError): void;
   /** It was slow, and all has been written out. */
@@ -150,15 +152,25 @@ export class LinkConnection {
     if (this.#isOver()) return;
     this.#heardAt = this.#clock.monotonic();
     try {
-      for (const frame of this.#reader.push(chunk)) {
-        this.#events.frame(frame);
-        if (this.#isOver()) return;
-      }
+      this.#read(chunk);
     } catch (cause) {
       if (!(cause instanceof FrameError)) throw cause;
       this.#events.broken(cause);
     }
   }
+
+  #read(chunk: Buffer): void {
+    try {
+      this.#reader.push(chunk, this.#take);
+    } finally {
+      this.#events.read();
+    }
+  }
+
+  readonly #take = (frame: Frame): boolean => {
+    this.#events.frame(frame);
+    return !this.#isOver();
+  };
 
   /** A call, since what is called in between may change it. */
   #isOver(): boolean {

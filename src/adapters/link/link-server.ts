@@ -4,6 +4,7 @@ import type { LinkEvents, LinkedWorker, LinkServer, RulesMessage } from '../../p
 import type { Logger } from '../../ports/logger.ts';
 import type { Metrics } from '../../ports/metrics.ts';
 import type { Keyring } from '../../protocol/keys.ts';
+import { readingInto } from './accepted-socket.ts';
 import { removeStaleSocket } from './stale-socket.ts';
 import { WorkerLink, type LinkIdentity } from './worker-link.ts';
 
@@ -78,7 +79,9 @@ export function linkServer(
     });
     links.add(link);
   };
-  const server = createServer({ noDelay: true, keepAlive: true }, accept);
+  const server = createServer({ noDelay: true, keepAlive: true, pauseOnConnect: true }, (socket) =>
+    accept(readingInto(socket)),
+  );
   server.maxConnections = MAX_LINKS;
 
   return {

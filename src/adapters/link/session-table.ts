@@ -20,6 +20,7 @@ export class SessionTable implements SessionCarrier {
   readonly #sessions = new Map<number, LinkSession>();
   readonly #attaching: Deadlines<LinkSession>;
   readonly #detaching: Deadlines<LinkSession>;
+  #acks: { readonly channel: number; readonly message: WorkerMessage }[] = [];
   #lastChannel = 0;
 
   constructor(connection: LinkConnection, clock: Clock) {
@@ -67,11 +68,29 @@ export class SessionTable implements SessionCarrier {
     this.#detaching.add(session);
   }
 
-  /** Throws FrameError. */
+  /**
+   * Acknowledgements wait until the messages that came with them are on their way to the clients, who wait for those. Throws
+   * FrameError.
+   */
   frame(frame: Frame): void {
     const message = fromWorker(decodeSession(frame));
     if (message === undefined) return;
-    const session = this.#sessions.get(frame.channel);
+    const { channel } = frame;
+    if (message.kind === 'received' || message.kind === 'done') return void this.#acks.push({ channel, message });
+    if (message.kind !== 'server') this.settle();
+    this.#hear(channel, message);
+  }
+
+  /** All that came together was given to `frame`. Throws FrameError. */
+  settle(): void {
+    if (this.#acks.length === 0) return;
+    const acks = this.#acks;
+    this.#acks = [];
+    for (const { channel, message } of acks) this.#hear(channel, message);
+  }
+
+  #hear(channel: number, message: WorkerMessage): void {
+    const session = this.#sessions.get(channel);
     // It crossed with the end of the session.
     if (session === undefined) return;
     session.hear(message);

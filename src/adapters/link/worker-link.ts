@@ -101,6 +101,7 @@ export class WorkerLink {
     this.#events = events;
     this.#connection = new LinkConnection(socket, parts.clock, {
       frame: (frame) => this.#frame(frame),
+      read: () => this.#sessions.settle(),
       broken: (cause) => this.#fail('FRAME', cause.message),
       drained: () => {
         this.#sessions.drained();
@@ -153,10 +154,11 @@ export class WorkerLink {
   }
 
   #frame(frame: Frame): void {
-    const { type, channel, body } = frame;
+    const { type } = frame;
     if (type >= SessionFrame.attach && this.#state === 'ready') return this.#sessions.frame(frame);
-    if (channel !== 0) throw new FrameError('a control frame has no channel');
-    const message = decodeObject(body);
+    this.#sessions.settle();
+    if (frame.channel !== 0) throw new FrameError('a control frame has no channel');
+    const message = decodeObject(frame.body);
     if (this.#state !== 'auth') return this.#control(type, message);
     if (type === LinkFrame.error) return this.#refusedByWorker(message);
     if (type !== LinkFrame.auth) throw new FrameError('expected AUTH');

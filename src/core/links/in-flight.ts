@@ -94,8 +94,12 @@ export class InFlight {
 
   done(number: number): void {
     const index = this.#sent.findIndex((sent) => sent.last === number && sent.missing === 0);
-    const [sent] = index === -1 ? [] : this.#sent.splice(index, 1);
-    sent?.slot?.release();
+    const sent = this.#sent[index];
+    if (sent === undefined) return;
+    // Mostly the first, or the only one.
+    if (index === 0) this.#sent.shift();
+    else this.#sent.splice(index, 1);
+    sent.slot?.release();
   }
 
   /** Whether CONNECT of Reflex's namespace is under way, with the event in it. */

@@ -528,8 +528,8 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
   }
 
   #detachWhenDone(): void {
-    const isBusy = this.#isBusy || this.#present?.busy === true;
-    if (this.#state === 'leaving' && !isBusy) this.#detach();
+    if (this.#state !== 'leaving' || this.#isBusy || this.#present?.busy === true) return;
+    this.#detach();
   }
 
   #detach(): void {

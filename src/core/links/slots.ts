@@ -5,11 +5,26 @@ export interface Slot {
   release(): void;
 }
 
-interface Held extends Slot {
+/** A class, since an event takes one: an object with a closure of its own costs it more. */
+class Held implements Slot {
   readonly since: number;
   readonly until: number;
   readonly isBehind: boolean;
-  held: boolean;
+  held = true;
+  readonly #onRelease: (held: Held) => void;
+
+  constructor(since: number, until: number, isBehind: boolean, onRelease: (held: Held) => void) {
+    this.since = since;
+    this.until = until;
+    this.isBehind = isBehind;
+    this.#onRelease = onRelease;
+  }
+
+  release(): void {
+    if (!this.held) return;
+    this.held = false;
+    this.#onRelease(this);
+  }
 }
 
 /** Who stands behind the line for so long comes first. Milliseconds. */
@@ -121,28 +136,20 @@ export class Slots {
     this.#taken++;
     if (isBehind) this.#takenBehind++;
     else this.#usedAt = now;
-    const held: Held = {
-      since: now,
-      until: now + this.#hold * (isBehind ? BEHIND_HOLD : 1),
-      isBehind,
-      held: true,
-      release: () => this.#release(held),
-    };
+    const held = new Held(now, now + this.#hold * (isBehind ? BEHIND_HOLD : 1), isBehind, this.#released);
     this.#held[isBehind ? 'behind' : 'line'].push(held);
     this.#watch();
     return held;
   }
 
-  #release(held: Held): void {
-    if (!held.held) return;
-    held.held = false;
+  readonly #released = (held: Held): void => {
     this.#taken--;
     if (held.isBehind) {
       this.#takenBehind--;
       this.#rest(held);
     }
     this.#admit();
-  }
+  };
 
   #admit(): void {
     // Most often nobody waits.

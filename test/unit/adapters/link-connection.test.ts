@@ -5,6 +5,7 @@ import { LinkConnection } from '../../../src/adapters/link/link-connection.ts';
 import type { Clock } from '../../../src/ports/clock.ts';
 import { encodeControl, FrameReader, LinkFrame } from '../../../src/protocol/link.ts';
 import { eventually } from '../../support/eventually.ts';
+import { framesIn } from '../../support/frames.ts';
 
 /** Time whose timers can be late, as they are in a process that stood still. */
 class LateClock implements Clock {
@@ -48,11 +49,12 @@ describe('a connection with a worker', () => {
     worker = connect((server.address() as AddressInfo).port);
     const reader = new FrameReader();
     worker.on('data', (chunk: Buffer) => {
-      for (const { type } of reader.push(chunk)) if (type === LinkFrame.ping) pings++;
+      for (const { type } of framesIn(chunk, reader)) if (type === LinkFrame.ping) pings++;
     });
     const [socket] = (await once(server, 'connection')) as [Socket];
     connection = new LinkConnection(socket, clock, {
       frame: () => void heard++,
+      read: () => undefined,
       broken: () => undefined,
       drained: () => undefined,
       ended: (end, reason) => void ends.push([end, reason]),

@@ -1,13 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import {
-  encodeControl,
-  FrameError,
-  FrameReader,
-  LinkFrame,
-  MAX_FRAME,
-  type Frame,
-} from '../../../src/protocol/link.ts';
+import { encodeControl, FrameError, FrameReader, LinkFrame, MAX_FRAME, Frame } from '../../../src/protocol/link.ts';
 import { decodeSession } from '../../../src/protocol/link-session-reader.ts';
 import {
   ATTACH_ERRORS,
@@ -45,7 +38,9 @@ const liveVectors = loadVectors('live-frames.json') as Pick<Vectors, 'types'>;
 function framesOf(bytes: Buffer): Frame[] {
   const reader = new FrameReader();
   reader.limit = MAX_FRAME;
-  return [...reader.push(bytes)].map((frame) => ({ ...frame, body: Buffer.from(frame.body) }));
+  const frames: Frame[] = [];
+  reader.push(bytes, (frame) => frames.push(frame) > 0);
+  return frames;
 }
 
 function onlyFrame(hex: string): Frame {
@@ -188,12 +183,13 @@ describe('a codec of session frames', () => {
         const edges = [0, ...cuts.map((cut) => cut % (bytes.length + 1)).sort((a, b) => a - b), bytes.length];
         const reader = new FrameReader();
         reader.limit = MAX_FRAME;
-        const read = edges.slice(1).flatMap((end, index) =>
-          [...reader.push(bytes.subarray(edges[index], end))].map((frame) => ({
-            channel: frame.channel,
-            message: decodeSession({ ...frame, body: Buffer.from(frame.body) }),
-          })),
-        );
+        const read: { channel: number; message: SessionMessage | undefined }[] = [];
+        for (const [index, end] of edges.slice(1).entries()) {
+          reader.push(bytes.subarray(edges[index], end), (frame) => {
+            read.push({ channel: frame.channel, message: decodeSession(frame) });
+            return true;
+          });
+        }
         expect(read).toEqual(entries);
       }),
     );
@@ -213,7 +209,7 @@ describe('a codec of session frames', () => {
     fc.assert(
       fc.property(fc.nat(255), fc.nat(2), body, (type, on, data) => {
         try {
-          decodeSession({ type, channel: on, body: data });
+          decodeSession(new Frame(type, on, data, 0, data.length));
         } catch (error) {
           expect(error).toBeInstanceOf(FrameError);
         }

@@ -13,6 +13,7 @@ import {
   MAX_FRAME_BEFORE_PROOF,
   type LinkLabel,
 } from '../../../src/protocol/link.ts';
+import { framesIn } from '../../support/frames.ts';
 import { loadVectors } from '../../support/vectors.ts';
 import { processorTime } from '../../support/processor-time.ts';
 
@@ -43,24 +44,23 @@ describe('frames of the shared vectors', () => {
     expect(LinkFrame[name.toLowerCase() as keyof typeof LinkFrame]).toBe(type);
     expect(encodeFrame(type, channel, Buffer.from(body)).toString('hex')).toBe(bytes);
     expect(encodeControl(type, JSON.parse(body) as object).toString('hex')).toBe(bytes);
-    const [frame] = new FrameReader().push(hex(bytes));
-    expect(frame).toEqual({ type, channel, body: Buffer.from(body) });
+    expect(framesIn(hex(bytes))).toEqual([{ type, channel, body: Buffer.from(body) }]);
   });
 
   it.each(vectors.virtual)('type $type on channel $channel', ({ type, channel, bodyHex, hex: bytes }) => {
     expect(encodeFrame(type, channel, hex(bodyHex)).toString('hex')).toBe(bytes);
-    expect([...new FrameReader().push(hex(bytes))]).toEqual([{ type, channel, body: hex(bodyHex) }]);
+    expect(framesIn(hex(bytes))).toEqual([{ type, channel, body: hex(bodyHex) }]);
   });
 
   it.each(vectors.streams)('$title', ({ chunks, types }) => {
     const reader = new FrameReader();
-    const read = chunks.flatMap((chunk) => [...reader.push(hex(chunk))]);
+    const read = chunks.flatMap((chunk) => framesIn(hex(chunk), reader));
     expect(read.map(({ type }) => type)).toEqual(types);
   });
 
   it.each(vectors.invalid)('refuses $title', ({ hex: bytes }) => {
     const read = (): void => {
-      for (const { channel, body } of new FrameReader().push(hex(bytes))) {
+      for (const { channel, body } of framesIn(hex(bytes))) {
         if (channel !== 0) throw new FrameError('a channel');
         const value: unknown = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body));
         if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new FrameError('no object');
@@ -97,13 +97,7 @@ describe('a frame reader', () => {
         const bytes = Buffer.concat(frames.map(({ type, channel, body }) => encodeFrame(type, channel, body)));
         const edges = [0, ...cuts.map((cut) => cut % (bytes.length + 1)).sort((a, b) => a - b), bytes.length];
         const reader = new FrameReader();
-        const read = edges.slice(1).flatMap((end, index) =>
-          [...reader.push(bytes.subarray(edges[index], end))].map(({ type, channel, body }) => ({
-            type,
-            channel,
-            body: Buffer.from(body),
-          })),
-        );
+        const read = edges.slice(1).flatMap((end, index) => framesIn(bytes.subarray(edges[index], end), reader));
         expect(read).toEqual(frames);
       }),
     );
@@ -113,14 +107,14 @@ describe('a frame reader', () => {
     const reader = new FrameReader();
     const head = Buffer.alloc(4);
     head.writeUInt32BE(MAX_FRAME_BEFORE_PROOF + 1);
-    expect(() => [...reader.push(head)]).toThrow(FrameError);
+    expect(() => framesIn(head, reader)).toThrow(FrameError);
     const proved = new FrameReader();
     proved.limit = MAX_FRAME;
-    expect([...proved.push(head)]).toEqual([]);
+    expect(framesIn(head, proved)).toEqual([]);
     head.writeUInt32BE(MAX_FRAME + 1);
     const other = new FrameReader();
     other.limit = MAX_FRAME;
-    expect(() => [...other.push(head)]).toThrow(FrameError);
+    expect(() => framesIn(head, other)).toThrow(FrameError);
   });
 
   it('reads a 16 MiB frame that comes in small pieces in linear time', () => {
@@ -130,7 +124,7 @@ describe('a frame reader', () => {
     let frames = 0;
     const spent = processorTime(() => {
       for (let start = 0; start < bytes.length; start += 1_024) {
-        frames += [...reader.push(bytes.subarray(start, start + 1_024))].length;
+        frames += framesIn(bytes.subarray(start, start + 1_024), reader).length;
       }
     });
     expect(frames).toBe(1);

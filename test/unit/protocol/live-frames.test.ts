@@ -44,8 +44,12 @@ const DEFAULTS = { id: () => 'made', now: 7 };
 function frameOf(hex: string): Frame {
   const reader = new FrameReader();
   reader.limit = MAX_FRAME;
-  const [frame] = [...reader.push(Buffer.from(hex, 'hex'))];
-  return frame as Frame;
+  let read: Frame | undefined;
+  reader.push(Buffer.from(hex, 'hex'), (frame) => {
+    read = frame;
+    return false;
+  });
+  return read as unknown as Frame;
 }
 
 /** What a sidecar reads: it hears workers alone. */
