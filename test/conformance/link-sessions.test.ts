@@ -170,6 +170,29 @@ describe.each(['TCP', 'a Unix socket'] as const)('virtual sessions over %s', (ki
       expect(sink.receipts).toEqual([3, 5]);
     });
 
+    it('a message before the acknowledgements that came with it, and those before everything else', async () => {
+      worker.receives = false;
+      const { sink, session, there } = await stand.attach(worker);
+      session.send(1, '42["go"]', false, true);
+      await there.packet(1);
+      const heardBefore: number[] = [];
+      sink.onMessage = () => void heardBefore.push(sink.receipts.length + sink.dones.length);
+      worker.client.socket.cork();
+      there.received(1);
+      there.send('42["first"]');
+      there.done(1);
+      there.send('42["second"]');
+      // Nothing may be heard after this one.
+      there.say({ kind: 'detached', reason: 'closed', background: [] });
+      worker.client.socket.uncork();
+      await eventually(() => sink.end).toBe('closed');
+      expect([sink.frames, heardBefore]).toEqual([
+        ['42["first"]', '42["second"]'],
+        [0, 0],
+      ]);
+      expect([sink.receipts, sink.dones]).toEqual([[1], [[1, 'ended']]]);
+    });
+
     it('background handlers as they begin and end, also one too large to be told', async () => {
       const { sink, there } = await stand.attach(worker);
       there.background('b1', { name: 'root.tick', payload: { every: 1 } });

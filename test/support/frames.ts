@@ -7,13 +7,14 @@ export interface FrameCopy {
   readonly body: Buffer;
 }
 
-/** The frames that are complete with these bytes. Throws FrameError. */
-export function framesIn(bytes: Buffer, reader = new FrameReader()): FrameCopy[] {
-  const frames: FrameCopy[] = [];
-  reader.push(bytes, (frame) => frames.push(copyOf(frame)) > 0);
+/** The frames that are complete with these bytes, which must stay as they are. Throws FrameError. */
+export function readFrames(bytes: Buffer, reader: FrameReader): Frame[] {
+  const frames: Frame[] = [];
+  reader.push(bytes, (frame) => frames.push(frame) > 0);
   return frames;
 }
 
-function copyOf({ type, channel, body }: Frame): FrameCopy {
-  return { type, channel, body: Buffer.from(body) };
+/** The same as what they hold. */
+export function framesIn(bytes: Buffer, reader = new FrameReader()): FrameCopy[] {
+  return readFrames(bytes, reader).map(({ type, channel, body }) => ({ type, channel, body: Buffer.from(body) }));
 }

@@ -1,7 +1,5 @@
 import { Socket, type SocketConstructorOpts } from 'node:net';
-
-/** One buffer for everything that is read from links: it is used up before the next read. */
-const shared = Buffer.allocUnsafe(64 * 1024);
+import { readBuffer } from '../shared/read-buffer.ts';
 
 /**
  * A socket over an accepted connection whose chunks are valid during their `data` event alone. A socket of a server makes a buffer of
@@ -12,9 +10,9 @@ const shared = Buffer.allocUnsafe(64 * 1024);
 export function readingInto(accepted: Socket): Socket {
   const holder = accepted as unknown as { _handle: SocketConstructorOpts['handle'] | null };
   const onread: SocketConstructorOpts['onread'] = {
-    buffer: shared,
+    buffer: readBuffer,
     callback: (size) => {
-      socket.emit('data', shared.subarray(0, size));
+      socket.emit('data', readBuffer.subarray(0, size));
       return true;
     },
   };

@@ -149,7 +149,7 @@ export class LinkConnection {
   }
 
   #data(chunk: Buffer): void {
-    if (this.#isOver()) return;
+    if (this.#phase === 'over') return;
     this.#heardAt = this.#clock.monotonic();
     try {
       this.#read(chunk);
@@ -169,13 +169,8 @@ export class LinkConnection {
 
   readonly #take = (frame: Frame): boolean => {
     this.#events.frame(frame);
-    return !this.#isOver();
+    return this.#phase !== 'over';
   };
-
-  /** A call, since what is called in between may change it. */
-  #isOver(): boolean {
-    return this.#phase === 'over';
-  }
 
   #onBeat(due: number): void {
     const now = this.#clock.monotonic();

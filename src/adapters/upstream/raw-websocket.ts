@@ -1,6 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { connect as connectTcp, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
+import { readBuffer } from '../shared/read-buffer.ts';
 import { SocketWriter } from '../shared/socket-writer.ts';
 import { FrameReader, WebSocketProtocolError } from '../shared/frame-reader.ts';
 import { encodeWebSocketFrame, Opcode } from '../shared/websocket-frame.ts';
@@ -29,9 +30,6 @@ const MAX_HEAD = 64 * 1024;
 const MAX_MESSAGE = 256 * 1024 * 1024;
 /** A close that is not answered ends with the connection. Milliseconds. */
 const CLOSE_TIMEOUT = 5_000;
-
-/** One buffer for everything that is read from workers: it is used up before the next read. */
-const shared = Buffer.allocUnsafe(64 * 1024);
 
 /**
  * A WebSocket client (RFC 6455) for one trusted peer, the worker: no extensions, no redirects, no options. It costs a session
@@ -117,10 +115,10 @@ export class RawWebSocket {
       );
     }
     const callback = (size: number): boolean => {
-      this.#data(shared.subarray(0, size));
+      this.#data(readBuffer.subarray(0, size));
       return !this.#paused;
     };
-    return connectTcp({ host, port, onread: { buffer: shared, callback } });
+    return connectTcp({ host, port, onread: { buffer: readBuffer, callback } });
   }
 
   #data(chunk: Buffer): void {

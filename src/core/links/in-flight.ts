@@ -96,9 +96,7 @@ export class InFlight {
     const index = this.#sent.findIndex((sent) => sent.last === number && sent.missing === 0);
     const sent = this.#sent[index];
     if (sent === undefined) return;
-    // Mostly the first, or the only one.
-    if (index === 0) this.#sent.shift();
-    else this.#sent.splice(index, 1);
+    this.#sent.splice(index, 1);
     sent.slot?.release();
   }
 

@@ -11,6 +11,7 @@ import {
   SessionFrame,
   type SessionMessage,
 } from '../../../src/protocol/link-session.ts';
+import { readFrames } from '../../support/frames.ts';
 import { loadVectors } from '../../support/vectors.ts';
 
 type Fields = Readonly<Record<string, unknown>>;
@@ -38,9 +39,7 @@ const liveVectors = loadVectors('live-frames.json') as Pick<Vectors, 'types'>;
 function framesOf(bytes: Buffer): Frame[] {
   const reader = new FrameReader();
   reader.limit = MAX_FRAME;
-  const frames: Frame[] = [];
-  reader.push(bytes, (frame) => frames.push(frame) > 0);
-  return frames;
+  return readFrames(bytes, reader);
 }
 
 function onlyFrame(hex: string): Frame {
@@ -183,13 +182,12 @@ describe('a codec of session frames', () => {
         const edges = [0, ...cuts.map((cut) => cut % (bytes.length + 1)).sort((a, b) => a - b), bytes.length];
         const reader = new FrameReader();
         reader.limit = MAX_FRAME;
-        const read: { channel: number; message: SessionMessage | undefined }[] = [];
-        for (const [index, end] of edges.slice(1).entries()) {
-          reader.push(bytes.subarray(edges[index], end), (frame) => {
-            read.push({ channel: frame.channel, message: decodeSession(frame) });
-            return true;
-          });
-        }
+        const read = edges.slice(1).flatMap((end, index) =>
+          readFrames(bytes.subarray(edges[index], end), reader).map((frame) => ({
+            channel: frame.channel,
+            message: decodeSession(frame),
+          })),
+        );
         expect(read).toEqual(entries);
       }),
     );

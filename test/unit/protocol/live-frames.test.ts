@@ -20,6 +20,7 @@ import {
 } from '../../../src/protocol/link-live.ts';
 import { encodeSession, SessionFrame } from '../../../src/protocol/link-session.ts';
 import { decodeSession } from '../../../src/protocol/link-session-reader.ts';
+import { readFrames } from '../../support/frames.ts';
 import { loadVectors } from '../../support/vectors.ts';
 
 interface Vector {
@@ -44,12 +45,8 @@ const DEFAULTS = { id: () => 'made', now: 7 };
 function frameOf(hex: string): Frame {
   const reader = new FrameReader();
   reader.limit = MAX_FRAME;
-  let read: Frame | undefined;
-  reader.push(Buffer.from(hex, 'hex'), (frame) => {
-    read = frame;
-    return false;
-  });
-  return read as unknown as Frame;
+  const [frame] = readFrames(Buffer.from(hex, 'hex'), reader);
+  return frame as Frame;
 }
 
 /** What a sidecar reads: it hears workers alone. */
