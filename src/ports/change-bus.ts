@@ -3,7 +3,7 @@ import type { Push } from '../protocol/push.ts';
 
 export type ChangeBusKind = 'memory' | 'redis' | 'redis-streams' | 'postgres';
 
-/** `starting`: not up for the first time yet. */
+/** `up`: what is published is taken, and comes back. `starting`: not up for the first time yet. */
 export type ChangeBusState = 'starting' | 'up' | 'down';
 
 /**

@@ -1,12 +1,14 @@
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { redisBus } from '../../src/adapters/bus/redis-bus.ts';
+import { redisStreamBus } from '../../src/adapters/bus/redis-stream-bus.ts';
 import { listeningConnection } from '../../src/adapters/redis/redis-client.ts';
 import type { ChangeBus } from '../../src/ports/change-bus.ts';
 import { startRedisCluster, type RedisCluster } from '../../tools/services/redis-cluster.ts';
 import { startRedisSentinel } from '../../tools/services/redis-sentinel.ts';
 import { startRedis } from '../../tools/services/redis.ts';
 import { eventually } from '../support/eventually.ts';
+import { TcpProxy } from '../support/tcp-proxy.ts';
 import { change, publishingOn, startedBus } from './change-bus.ts';
 import { parts, RedisStage } from './redis-stage.ts';
 
@@ -116,6 +118,28 @@ describe('Redis Streams', () => {
       await eventually(() => taken.filter(({ id }) => !heard.has(id))).toEqual([]);
       expect(heard.gaps).toEqual([]);
     }
+  });
+
+  it('is up no sooner than it takes messages, though it could read before', async () => {
+    const way = await TcpProxy.start(stage.redis.port);
+    stage.closes(() => way.stop());
+    way.refuses = true;
+    const clients = {
+      commands: stage.client('commands', `redis://127.0.0.1:${way.port}`),
+      reader: stage.client('blocking'),
+    };
+    const bus = redisStreamBus({ ...parts, ...clients, name: stage.name });
+    stage.closes(() => bus.close());
+    const starting = startedBus(bus);
+    await eventually(() => [clients.reader.status, bus.detail]).toEqual([
+      'ready',
+      'the stream cannot be read (not connected)',
+    ]);
+    expect(bus.state).toBe('starting');
+    way.refuses = false;
+    const { heard } = await starting;
+    await bus.publish([change(1)]);
+    await eventually(() => heard.pks).toEqual([1]);
   });
 
   it('keeps about maxLength messages, and tells a gap to whoever was cut off for more', async () => {

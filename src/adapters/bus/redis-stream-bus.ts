@@ -117,7 +117,9 @@ class RedisStreamBus implements ChangeBus {
 
   /** Sets the cursor at first, and finds out afterwards whether it still proves anything. */
   async #position(): Promise<void> {
-    const { reader } = this.#options;
+    const { commands, reader } = this.#options;
+    // Each client comes back in its own time: a bus that is up takes messages too.
+    await commands.xlen(this.#key);
     const before = this.#cursor;
     const [run, entries] = (await reader.eval(CHECK, 1, this.#key, before ?? '0-1')) as [string, number];
     const isSameRun = run !== '' && run === this.#run;
