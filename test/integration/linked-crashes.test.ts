@@ -132,9 +132,9 @@ describe('a worker that dies before it has brought a session back', () => {
     client.send(event(0));
     await eventually(() => numbers(session)).toEqual([0]);
     const two = await stage.worker(sidecar, 'two');
+    two.finishes = false;
     one.cut();
     const moved = await two.session();
-    two.finishes = false;
     await eventually(() => restored(moved)).toHaveLength(2);
     expect(sidecar.running.operator.sessions(1)[0]?.work).toBe('busy');
     const three = await stage.worker(sidecar, 'three');
