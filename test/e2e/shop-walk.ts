@@ -48,7 +48,9 @@ export async function uploadPicture(page: Page, base: string, name: string): Pro
   await page.click('#upload-send');
   await page.locator('[data-test=gallery-title]', { hasText: name }).first().waitFor();
   const image = page.locator('[data-test=gallery-image]').first();
-  await expect.poll(() => image.evaluate((node) => (node as unknown as { naturalWidth: number }).naturalWidth)).toBe(1);
+  const width = (): Promise<number> =>
+    image.evaluate((node) => (node as unknown as { naturalWidth: number }).naturalWidth);
+  await expect.poll(width, { timeout: 20_000 }).toBe(1);
 }
 
 export async function newPage(context: BrowserContext): Promise<Page> {

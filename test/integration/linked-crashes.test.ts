@@ -2,8 +2,8 @@ import { afterEach, describe, expect, it } from 'vitest';
 import type { Composed } from '../support/composed.ts';
 import type { EngineClient } from '../support/engine-client.ts';
 import { eventually } from '../support/eventually.ts';
-import type { LinkWorkerSession, WorkerPacket } from '../support/link-worker.ts';
-import { event, LinkedStage, NAMESPACE, numbers, toasts } from '../support/linked-stage.ts';
+import { LinkWorker, type LinkWorkerSession, type WorkerPacket } from '../support/link-worker.ts';
+import { event, knownAway, LinkedStage, NAMESPACE, numbers, SECRET, toasts } from '../support/linked-stage.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 
 const stage = new LinkedStage();
@@ -113,7 +113,8 @@ describe('a client that comes back while the link of its worker is lost', () => 
     one.finishes = one.detaches = false;
     first.send(event(0));
     await eventually(() => numbers(session)).toEqual([0]);
-    await cutOff(first);
+    first.raw.destroy();
+    await knownAway(sidecar);
     clock.advance(1_000);
     expect(await session.untilDetached()).toBe('lost');
     one.cut();
@@ -181,10 +182,12 @@ describe('a worker that dies before it has brought a session back', () => {
     const [connect] = moved.packets;
     two.client.socket.resetAndDestroy();
     await unlinked(sidecar, 0);
-    const back = await stage.worker(sidecar, 'two');
-    back.onAttach = () => undefined;
+    const back = await LinkWorker.link(sidecar.running.addresses.link ?? '', SECRET, {
+      instance: 'two',
+      tokens: 'tokens-of-two',
+    });
+    back.onAttach = () => ({ kind: 'attached', received: connect?.n ?? 0, sent: moved.sent });
     const resumed = await back.session();
-    resumed.answer({ kind: 'attached', received: connect?.n ?? 0, sent: moved.sent });
     await eventually(() => restored(resumed)).toMatchObject([{ kind: 'inject', ...WATCH }, { kind: 'resync' }]);
   });
 });

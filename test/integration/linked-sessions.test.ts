@@ -3,7 +3,7 @@ import type { Composed } from '../support/composed.ts';
 import type { EngineClient } from '../support/engine-client.ts';
 import { eventually } from '../support/eventually.ts';
 import { LinkWorker, type LinkWorkerSession } from '../support/link-worker.ts';
-import { event, LinkedStage, NAMESPACE, numbers, SECRET, toasts, upTo } from '../support/linked-stage.ts';
+import { event, knownAway, LinkedStage, NAMESPACE, numbers, SECRET, toasts, upTo } from '../support/linked-stage.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 
 const stage = new LinkedStage();
@@ -70,7 +70,7 @@ describe('a session on a link', () => {
 
 describe('many sessions that end at once', () => {
   it('leave their worker a few at a time, so that it serves the others meanwhile', async () => {
-    const sidecar = await stage.sidecar();
+    const sidecar = await stage.sidecar({}, { clock: new ManualClock() });
     const worker = await stage.worker(sidecar, 'one');
     const clients: EngineClient[] = [];
     for (const n of upTo(12)) clients.push(await stage.enter(sidecar, `tab-${n}`));
@@ -413,8 +413,7 @@ describe('a token', () => {
     const lost = await stage.enter(sidecar);
     const session = await worker.session();
     lost.raw.destroy();
-    await eventually(() => sidecar.log()).toBeDefined();
-    await eventually(() => lost.closed).toBeDefined();
+    await knownAway(sidecar);
     const said = (n: number): string => `42${NAMESPACE},["event",{"delta":{"said":${n}}}]`;
     for (const n of upTo(3)) session.send(said(n));
     const client = await stage.client(sidecar, 'tab');
@@ -457,7 +456,7 @@ describe('a token', () => {
     session.probe();
     await eventually(() => session.probed).toEqual(expect.objectContaining({ alive: true }));
     client.raw.destroy();
-    await eventually(() => client.closed).toBeDefined();
+    await knownAway(sidecar);
     session.send(`42${NAMESPACE},["event",{"delta":{"kept":1}}]`);
     session.probed = undefined;
     session.probe();
@@ -470,7 +469,7 @@ describe('a token', () => {
   });
 
   it('is given to another sidecar with all that it had until the answer, binary frames too, and is told what did not go', async () => {
-    const sidecar = await stage.sidecar();
+    const sidecar = await stage.sidecar({}, { clock: new ManualClock() });
     const worker = await stage.worker(sidecar, 'one', { capacity: 1 });
     const client = await stage.enter(sidecar);
     const session = await worker.session();
@@ -481,7 +480,7 @@ describe('a token', () => {
     const waiting = (): number => sidecar.running.operator.sessions(1)[0]?.queued.upstream ?? 0;
     await eventually(() => [numbers(session), waiting() > 0]).toEqual([[0], true]);
     client.raw.destroy();
-    await eventually(() => client.closed).toBeDefined();
+    await knownAway(sidecar);
     session.send('42["before"]');
     // In one piece with the question, and before and behind it.
     session.probe();

@@ -54,7 +54,7 @@ describe('an upload of a linked session', () => {
     const backends = [await startBackend(), await startBackend()];
     const sidecar = await stage.sidecar({ backends: backends.map(({ url }) => url) });
     await stage.worker(sidecar, 'worker-0');
-    const tokens = names('stranger-', 20);
+    const tokens = names('stranger-', 60);
     for (const token of [...tokens, ...tokens]) expect(await upload(sidecar.url, token)).toBe(200);
     for (const { tokens: seen } of backends) {
       expect(seen.length).toBeGreaterThan(6);

@@ -22,7 +22,7 @@ describe('a session that comes', () => {
   });
 
   it('to two workers that refuse it asks each again after a while, and is told as well', async () => {
-    const sidecar = await stage.sidecar({ upstream: { waitSeconds: 1 } });
+    const sidecar = await stage.sidecar({ upstream: { waitSeconds: 3 } });
     const workers = [await stage.worker(sidecar, 'one'), await stage.worker(sidecar, 'two')];
     for (const worker of workers)
       worker.onAttach = () => ({ kind: 'refused', error: 'failed', instance: null, message: '' });

@@ -59,6 +59,7 @@ const knows = (session: LinkWorkerSession, pk: number): boolean =>
 describe.each(KINDS)('two sidecars over %s', (_, { config, kill, begin }) => {
   const two = async () => {
     const sidecars = [await stand.sidecar(config()), await stand.sidecar(config())] as const;
+    await eventually(() => sidecars.map(({ running }) => running.live.bus.state)).toEqual(['up', 'up']);
     const workers = [await stand.worker(sidecars[0], 'one'), await stand.worker(sidecars[1], 'two')] as const;
     return { sidecars, workers };
   };

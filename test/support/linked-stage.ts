@@ -69,3 +69,8 @@ export function upTo(count: number): number[] {
 export function toasts(client: EngineClient): string[] {
   return client.messages.filter((text) => text.includes('__toast'));
 }
+
+/** Resolves once the sidecar keeps a session whose client is away: a client knows of its own end before that. */
+export async function knownAway(sidecar: Composed): Promise<void> {
+  await eventually(() => sidecar.running.operator.sessions(20).some(({ away }) => away)).toBe(true);
+}

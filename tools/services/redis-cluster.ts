@@ -1,5 +1,5 @@
 import { Redis as Client } from 'ioredis';
-import { freePort } from '../ports.ts';
+import { freePorts } from '../ports.ts';
 import { waitUntil } from '../process.ts';
 import { startRedis, type Redis } from './redis.ts';
 
@@ -16,7 +16,11 @@ const SLOTS = 16_384;
 
 /** Three primaries with a replica each, which takes over within some seconds. */
 export async function startRedisCluster(): Promise<RedisCluster> {
-  const nodes = await Promise.all(Array.from({ length: 2 * PRIMARIES }, startNode));
+  // All at once: of ports that were drawn one after the other two may be the same.
+  const ports = await freePorts(4 * PRIMARIES);
+  const nodes = await Promise.all(
+    ports.slice(2 * PRIMARIES).map((port, index) => startNode(port, ports[index] as number)),
+  );
   const clients = nodes.map(({ server }) => new Client({ port: server.port, maxRetriesPerRequest: null }));
   for (const client of clients) client.on('error', () => undefined);
   const call = async (index: number, ...words: string[]): Promise<unknown> => clients[index]?.call('CLUSTER', ...words);
@@ -64,9 +68,8 @@ export async function startRedisCluster(): Promise<RedisCluster> {
   };
 }
 
-async function startNode(): Promise<{ server: Redis; busPort: number }> {
-  const busPort = await freePort();
+async function startNode(port: number, busPort: number): Promise<{ server: Redis; busPort: number }> {
   const options = { 'cluster-enabled': 'yes', 'cluster-node-timeout': '1000', 'cluster-port': String(busPort) };
-  const server = await startRedis({ args: Object.entries(options).flatMap(([name, value]) => [`--${name}`, value]) });
-  return { server, busPort };
+  const args = Object.entries(options).flatMap(([name, value]) => [`--${name}`, value]);
+  return { server: await startRedis({ port, args }), busPort };
 }
