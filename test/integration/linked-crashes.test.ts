@@ -1,9 +1,8 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import type { Composed } from '../support/composed.ts';
-import type { EngineClient } from '../support/engine-client.ts';
 import { eventually } from '../support/eventually.ts';
 import { LinkWorker, type LinkWorkerSession, type WorkerPacket } from '../support/link-worker.ts';
-import { event, knownAway, LinkedStage, NAMESPACE, numbers, SECRET, toasts } from '../support/linked-stage.ts';
+import { cutOff, event, LinkedStage, NAMESPACE, numbers, SECRET, toasts } from '../support/linked-stage.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 
 const stage = new LinkedStage();
@@ -14,11 +13,6 @@ const BOOT = '{"event":{"name":"root.hydrate_and_load","payload":{},"router_data
 
 const unlinked = (sidecar: Composed, left: number): Promise<void> =>
   eventually(() => sidecar.running.operator.stats().links).toHaveLength(left);
-
-const cutOff = async (client: EngineClient): Promise<void> => {
-  client.raw.destroy();
-  await eventually(() => client.closed).toBeDefined();
-};
 
 const restored = ({ packets }: LinkWorkerSession): WorkerPacket[] => packets.filter(({ kind }) => kind !== 'client');
 
@@ -34,7 +28,7 @@ describe('a client that comes back while the link of its worker is lost', () => 
     const two = await stage.worker(sidecar, 'two');
     one.client.socket.resetAndDestroy();
     await unlinked(sidecar, 1);
-    await cutOff(first);
+    await cutOff(sidecar, first);
     const second = await stage.enter(sidecar);
     await eventually(() => toasts(second)).toHaveLength(1);
     expect(numbers(await two.session())).toEqual([]);
@@ -53,7 +47,7 @@ describe('a client that comes back while the link of its worker is lost', () => 
     const two = await stage.worker(sidecar, 'two');
     one.cut();
     await unlinked(sidecar, 1);
-    await cutOff(first);
+    await cutOff(sidecar, first);
     first.end();
     const second = await stage.enter(sidecar);
     const next = await two.session();
@@ -71,7 +65,7 @@ describe('a client that comes back while the link of its worker is lost', () => 
     first.send(event(0));
     await eventually(() => numbers(session)).toEqual([0]);
     await stage.worker(sidecar, 'two');
-    await cutOff(first);
+    await cutOff(sidecar, first);
     const second = await stage.client(sidecar);
     second.send(`40${NAMESPACE},`);
     expect(await session.untilDetached()).toBe('takeover');
@@ -92,7 +86,7 @@ describe('a client that comes back while the link of its worker is lost', () => 
     const two = await stage.worker(sidecar, 'two');
     one.cut();
     await unlinked(sidecar, 1);
-    await cutOff(first);
+    await cutOff(sidecar, first);
     two.finishes = false;
     const second = await stage.client(sidecar);
     await second.connect(NAMESPACE, BOOT);
@@ -113,8 +107,7 @@ describe('a client that comes back while the link of its worker is lost', () => 
     one.finishes = one.detaches = false;
     first.send(event(0));
     await eventually(() => numbers(session)).toEqual([0]);
-    first.raw.destroy();
-    await knownAway(sidecar);
+    await cutOff(sidecar, first);
     clock.advance(1_000);
     expect(await session.untilDetached()).toBe('lost');
     one.cut();

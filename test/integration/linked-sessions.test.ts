@@ -3,7 +3,7 @@ import type { Composed } from '../support/composed.ts';
 import type { EngineClient } from '../support/engine-client.ts';
 import { eventually } from '../support/eventually.ts';
 import { LinkWorker, type LinkWorkerSession } from '../support/link-worker.ts';
-import { event, knownAway, LinkedStage, NAMESPACE, numbers, SECRET, toasts, upTo } from '../support/linked-stage.ts';
+import { cutOff, event, LinkedStage, NAMESPACE, numbers, SECRET, toasts, upTo } from '../support/linked-stage.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 
 const stage = new LinkedStage();
@@ -412,8 +412,7 @@ describe('a token', () => {
     const worker = await stage.worker(sidecar, 'one');
     const lost = await stage.enter(sidecar);
     const session = await worker.session();
-    lost.raw.destroy();
-    await knownAway(sidecar);
+    await cutOff(sidecar, lost);
     const said = (n: number): string => `42${NAMESPACE},["event",{"delta":{"said":${n}}}]`;
     for (const n of upTo(3)) session.send(said(n));
     const client = await stage.client(sidecar, 'tab');
@@ -455,8 +454,7 @@ describe('a token', () => {
     const session = await worker.session();
     session.probe();
     await eventually(() => session.probed).toEqual(expect.objectContaining({ alive: true }));
-    client.raw.destroy();
-    await knownAway(sidecar);
+    await cutOff(sidecar, client);
     session.send(`42${NAMESPACE},["event",{"delta":{"kept":1}}]`);
     session.probed = undefined;
     session.probe();
@@ -479,8 +477,7 @@ describe('a token', () => {
     client.send(event(2));
     const waiting = (): number => sidecar.running.operator.sessions(1)[0]?.queued.upstream ?? 0;
     await eventually(() => [numbers(session), waiting() > 0]).toEqual([[0], true]);
-    client.raw.destroy();
-    await knownAway(sidecar);
+    await cutOff(sidecar, client);
     session.send('42["before"]');
     // In one piece with the question, and before and behind it.
     session.probe();

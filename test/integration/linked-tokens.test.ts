@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { eventually } from '../support/eventually.ts';
 import type { LinkWorker, LinkWorkerSession } from '../support/link-worker.ts';
-import { event, knownAway, LinkedStage, NAMESPACE, numbers, upTo } from '../support/linked-stage.ts';
+import { cutOff, event, LinkedStage, NAMESPACE, numbers, upTo } from '../support/linked-stage.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 
 const stage = new LinkedStage();
@@ -178,8 +178,7 @@ describe('a tab that comes again', () => {
     worker.detaches = false;
     const client = await stage.enter(sidecar);
     const session = await worker.session();
-    client.raw.destroy();
-    await knownAway(sidecar);
+    await cutOff(sidecar, client);
     session.send(`42${NAMESPACE},["event",{"delta":{"kept":1}}]`);
     await eventually(() => sidecar.running.operator.stats().queuedBytes).toBeGreaterThan(0);
     clock.advance(2_000);

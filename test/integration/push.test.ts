@@ -9,7 +9,7 @@ import type { Composed } from '../support/composed.ts';
 import { EngineClient } from '../support/engine-client.ts';
 import { eventually } from '../support/eventually.ts';
 import { LinkWorker } from '../support/link-worker.ts';
-import { knownAway } from '../support/linked-stage.ts';
+import { cutOff } from '../support/linked-stage.ts';
 import { event, LiveStand, type Tab } from '../support/live-stand.ts';
 import { startRecordingWorker } from '../support/recording-worker.ts';
 import { answerUsers } from '../support/user-answers.ts';
@@ -162,8 +162,7 @@ describe('a push', () => {
   it('waits for a client that is away, where it is no handler', async () => {
     const { sidecar, tab } = await start();
     const { client } = await tab(undefined, 'kept');
-    client.raw.destroy();
-    await knownAway(sidecar);
+    await cutOff(sidecar, client);
     await push(sidecar, { kind: 'all' }, { kind: 'event', name: 'shop.note.Note.save', payload: {} });
     await push(sidecar, { kind: 'all' }, toast('meanwhile'));
     await eventually(() => sidecar.metrics.pushDeliveries.total()).toBe(2);

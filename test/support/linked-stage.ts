@@ -70,7 +70,8 @@ export function toasts(client: EngineClient): string[] {
   return client.messages.filter((text) => text.includes('__toast'));
 }
 
-/** Resolves once the sidecar keeps a session whose client is away: a client knows of its own end before that. */
-export async function knownAway(sidecar: Composed): Promise<void> {
+/** Cuts a client off; resolves once the sidecar keeps its session: the client knows of its own end before that. */
+export async function cutOff(sidecar: Composed, client: EngineClient): Promise<void> {
+  client.raw.destroy();
   await eventually(() => sidecar.running.operator.sessions(20).some(({ away }) => away)).toBe(true);
 }
