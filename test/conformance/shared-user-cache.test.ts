@@ -9,6 +9,7 @@ import { waitUntil } from '../../tools/process.ts';
 import { startRedisCluster, type RedisCluster } from '../../tools/services/redis-cluster.ts';
 import { startRedis, type Redis } from '../../tools/services/redis.ts';
 import { ManualClock } from '../support/manual-clock.ts';
+import { patientClock } from '../support/patient-clock.ts';
 
 const SECRET = 'a secret of at least thirty-two bytes';
 const TTL = 60_000;
@@ -19,12 +20,6 @@ const demo = (at = Date.now()): AuthAnswer => ({
   permissions: ['shop.change_product'],
   at,
 });
-
-/** A busy machine is no Redis that hangs: what is given up after 50 ms elsewhere has a second here. */
-const patient: Clock = {
-  ...systemClock,
-  setTimeout: (callback, milliseconds) => systemClock.setTimeout(callback, 20 * milliseconds),
-};
 
 /** One deployment's caches, as several sidecars have them. */
 interface Deployment {
@@ -57,7 +52,7 @@ const redisAdapter: Adapter = {
     for (const open of clients) closeRedis(open);
     await redis.stop();
   },
-  async cache({ clock = patient, secret = SECRET, previous = [], name = `d${deployments}` } = {}) {
+  async cache({ clock = patientClock, secret = SECRET, previous = [], name = `d${deployments}` } = {}) {
     const keys = keyring(secret, previous, 'cache');
     return redisUserCache({ client: await client(), name, ttl: TTL, keys, clock, logger: silentLogger });
   },
@@ -74,7 +69,7 @@ const clusterAdapter: Adapter = {
     for (const open of clusterClients.splice(0)) closeRedis(open);
     await cluster.stop();
   },
-  async cache({ clock = patient, secret = SECRET, previous = [], name = `d${deployments}` } = {}) {
+  async cache({ clock = patientClock, secret = SECRET, previous = [], name = `d${deployments}` } = {}) {
     const made = redisClient({ url: cluster.url, role: 'commands', logger: silentLogger });
     clusterClients.push(made);
     await connectRedis(made);
@@ -311,7 +306,7 @@ describe('the Redis user cache', () => {
     try {
       const begun = performance.now();
       expect(await one.get('s2')).toBeUndefined();
-      expect(performance.now() - begun).toBeLessThan(500);
+      expect(performance.now() - begun).toBeLessThan(2_000);
       const again = performance.now();
       for (let n = 0; n < 100; n++) {
         expect(await one.get('s2')).toBeUndefined();
@@ -319,7 +314,7 @@ describe('the Redis user cache', () => {
         await one.set('s2', demo(), '', TTL);
       }
       await one.invalidate({ user: 'auth.user:42' });
-      expect(performance.now() - again, 'the breaker is open').toBeLessThan(500);
+      expect(performance.now() - again, 'the breaker is open').toBeLessThan(2_000);
     } finally {
       process.kill(redis.pid, 'SIGCONT');
     }

@@ -33,7 +33,24 @@ export async function logIn(page: Page, base: string, next = '/', name = 'demo')
   await page.fill('#login-username', name);
   await page.fill('#login-password', `${name}-pass`);
   await page.click('#login-submit');
+  await arriveAt(page, next);
   await expectText(page, '#session-user', name);
+}
+
+/**
+ * Waits for the full page load that a login or a logout ends with. The state is shown before: who goes elsewhere upon that
+ * has two loads at once, of which one is aborted.
+ */
+async function arriveAt(page: Page, path: string): Promise<void> {
+  // A folder of the frontend may be served with a slash at the end.
+  await page.waitForURL(({ pathname }) => pathname === path || pathname === `${path}/`);
+}
+
+export async function logOut(page: Page): Promise<void> {
+  await page.click('#user-menu');
+  await page.click('#logout');
+  await arriveAt(page, '/login');
+  await page.locator('#nav-login').waitFor();
 }
 
 /** A picture of one pixel. */

@@ -4,7 +4,7 @@ import { edgeConfiguration } from '../../tools/edge.ts';
 import { freePort } from '../../tools/ports.ts';
 import { launchChromium, startHaproxy, startNginx } from '../../tools/services/index.ts';
 import { startShopStack, type ShopStack } from '../support/shop-stack.ts';
-import { addToCart, complaints, expectText, logIn, newPage, openShop, uploadPicture } from './shop-walk.ts';
+import { addToCart, complaints, expectText, logIn, logOut, newPage, openShop, uploadPicture } from './shop-walk.ts';
 
 type Edge = 'nginx' | 'haproxy';
 
@@ -107,9 +107,7 @@ describe.each<Edge>(['nginx', 'haproxy'])('the shop in Chromium through %s and B
   it('logs out: the next event is anonymous', async () => {
     const page = await newPage(await browser.newContext());
     await logIn(page, base);
-    await page.click('#user-menu');
-    await page.click('#logout');
-    await page.locator('#nav-login').waitFor();
+    await logOut(page);
     await page.goto(`${base}/order`);
     await page.locator('#login-first').waitFor();
   });

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { edgeConfiguration } from '../../tools/edge.ts';
-import { freePort } from '../../tools/ports.ts';
+import { freePorts } from '../../tools/ports.ts';
 import { startHaproxy, startNginx } from '../../tools/services/index.ts';
 import { eventually } from '../support/eventually.ts';
 import { rawRequest, requestHead, upgradeHead } from '../support/http.ts';
@@ -18,7 +18,7 @@ interface Edge {
 
 /** With nobody behind it. */
 async function startEdge(name: 'nginx' | 'haproxy'): Promise<Edge> {
-  const [port, bridgehead, worker] = [await freePort(), await freePort(), await freePort()];
+  const [port = 0, bridgehead = 0, worker = 0] = await freePorts(3);
   if (name === 'haproxy') {
     const configuration = await edgeConfiguration('haproxy.cfg', { port, bridgehead, worker });
     const edge = await startHaproxy({ port, configuration });

@@ -3,7 +3,7 @@ import { io, type Socket } from 'socket.io-client';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { ConfigInput } from '../../config/index.ts';
 import { djangoCookie } from '../../tools/django-login.ts';
-import { freePort } from '../../tools/ports.ts';
+import { freePorts } from '../../tools/ports.ts';
 import { waitUntil } from '../../tools/process.ts';
 import { pythonEnv } from '../../tools/python-env.ts';
 import { startPostgres, startRedis, type Postgres, type Redis } from '../../tools/services/index.ts';
@@ -156,7 +156,7 @@ function writing(): { stop(): Promise<void> } {
 
 beforeAll(async () => {
   [stateRedis, busRedis, postgres] = await Promise.all([startRedis(), startRedis(), startPostgres()]);
-  linkPorts = [await freePort(), await freePort()];
+  linkPorts = await freePorts(2);
   await startWorker();
   await startWorker();
   const client = await connectTo(postgres.url);

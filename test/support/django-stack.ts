@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { io, type Socket } from 'socket.io-client';
 import type { ConfigInput } from '../../config/index.ts';
 import { systemClock, type Clock } from '../../src/ports/clock.ts';
-import { freePort } from '../../tools/ports.ts';
+import { freePorts } from '../../tools/ports.ts';
 import { waitUntil } from '../../tools/process.ts';
 import { pythonEnv } from '../../tools/python-env.ts';
 import { startShop, type Shop } from '../../tools/shop.ts';
@@ -96,7 +96,7 @@ export class DjangoStack {
   static async start(options: DjangoStackOptions): Promise<DjangoStack> {
     const python = await pythonEnv();
     const secret = randomBytes(32).toString('base64url');
-    const [shopPort, linkPort] = [await freePort(), await freePort()];
+    const [shopPort = 0, linkPort = 0] = await freePorts(2);
     const { databaseUrl, redisUrl, cacheUrl, secretKey, secretKeyFallbacks } = options;
     const env = {
       BRIDGEHEAD_SECRET: secret,

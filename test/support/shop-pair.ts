@@ -4,7 +4,7 @@ import { rm } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { startBridgehead, type BridgeheadProcess } from '../../tools/bridgehead.ts';
 import { builtFrontend, frontendFor } from '../../tools/frontend.ts';
-import { freePort } from '../../tools/ports.ts';
+import { freePorts } from '../../tools/ports.ts';
 import { waitUntil } from '../../tools/process.ts';
 import { pythonEnv } from '../../tools/python-env.ts';
 import { postgresProgram, startPostgres, type Postgres } from '../../tools/services/postgres.ts';
@@ -73,7 +73,7 @@ export class ShopPair {
 
 async function startSide(secret: string, postgres: Postgres, redis: Redis, prepare: boolean): Promise<Side> {
   const python = await pythonEnv();
-  const [port, shopPort] = [await freePort(), await freePort()];
+  const [port = 0, shopPort = 0] = await freePorts(2);
   const network = await TcpProxy.start(port);
   const sidecar = await startBridgehead({
     port,

@@ -4,7 +4,7 @@ import { rm } from 'node:fs/promises';
 import type { ConfigInput } from '../../config/index.ts';
 import { builtFrontend, frontendFor } from '../../tools/frontend.ts';
 import { startBridgehead } from '../../tools/bridgehead.ts';
-import { freePort } from '../../tools/ports.ts';
+import { freePorts } from '../../tools/ports.ts';
 import { pythonEnv, type ReflexVersion } from '../../tools/python-env.ts';
 import { startShop, type Shop } from '../../tools/shop.ts';
 
@@ -62,7 +62,7 @@ export interface ShopStackOptions {
 /** The real shop behind a real sidecar, linked by a secret of their own. */
 export async function startShopStack(options: ShopStackOptions = {}): Promise<ShopStack> {
   const secret = randomBytes(32).toString('base64url');
-  const [shopPort, listenPort, linkPort] = [await freePort(), await freePort(), await freePort()];
+  const [shopPort = 0, listenPort = 0, linkPort = 0] = await freePorts(3);
   const python = await pythonEnv({ reflex: options.reflex ?? '0.10' });
   const hasFrontend = (options.reflex ?? '0.10') === '0.10';
   const frontend = hasFrontend
