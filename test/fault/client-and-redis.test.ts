@@ -1,11 +1,18 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { systemClock, type Clock } from '../../src/ports/clock.ts';
+import type { Stats } from '../../src/ports/operator.ts';
 import { startComposed } from '../support/composed.ts';
 import { eventually } from '../support/eventually.ts';
-import { LedgerFleet } from '../support/ledger-fleet.ts';
+import { LedgerFleet, linksOf } from '../support/ledger-fleet.ts';
 import { expectUnnoticed } from '../support/soundness.ts';
 import { Tab } from '../support/tab.ts';
 import { TcpProxy } from '../support/tcp-proxy.ts';
+
+/** Python's wall clock goes wrong by what a file says. */
+const CLOCK = fileURLToPath(new URL('../support/python/clock', import.meta.url));
 
 let fleet: LedgerFleet;
 let tab: Tab;
@@ -97,5 +104,35 @@ describe("the sidecar's clock", () => {
     expect(sidecar.running.operator.stats().links).toHaveLength(1);
     expect(sidecar.log()).not.toContain('worker unlinked');
     await sidecar.stop();
+  });
+});
+
+describe("a worker's clock", () => {
+  it('that jumps, an hour forth and two back, costs nothing', async () => {
+    const file = join(fleet.folder, 'clock-offset');
+    writeFileSync(file, '0');
+    const sidecar = await fleet.addSidecar();
+    const linkOf = async (): Promise<Stats['links'][number] | undefined> => (await linksOf(sidecar))[0];
+    await fleet.addWorker({
+      linkUrls: [sidecar.linkUrl],
+      links: false,
+      env: { PYTHONPATH: `${CLOCK}:.`, CLOCK_OFFSET_FILE: file },
+    });
+    await eventually(linkOf).toBeDefined();
+    const first = await linkOf();
+    tab = await Tab.open(sidecar.url);
+    await tab.shows([tab.send()]);
+    for (const offset of [3_600, -3_600]) {
+      writeFileSync(file, String(offset));
+      await tab.shows([tab.send()]);
+      expect(Math.abs((fleet.lines(tab.token).at(-1)?.at ?? 0) - Date.now() / 1_000 - offset)).toBeLessThan(60);
+      // For longer than a link may be silent.
+      const age = async (): Promise<number> => (await linkOf())?.age ?? 0;
+      const until = (await age()) + 6;
+      await eventually(age).toBeGreaterThan(until);
+      await tab.shows([tab.send()]);
+    }
+    expectUnnoticed(fleet, tab);
+    expect((await linkOf())?.pid).toBe(first?.pid);
   });
 });

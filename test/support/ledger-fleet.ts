@@ -22,6 +22,8 @@ interface LedgerLine {
   readonly kind: 'ran' | 'begun' | 'tick' | 'tick.begun' | 'tick.ended';
   readonly token: string;
   readonly pid: number;
+  /** Seconds, by the worker's wall clock. */
+  readonly at: number;
   readonly id?: number;
   readonly tick?: number;
 }

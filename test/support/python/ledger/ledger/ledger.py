@@ -10,7 +10,7 @@ import reflex as rx
 
 def write(kind: str, token: str, **facts) -> None:
     """One line, whole, however many workers write."""
-    line = json.dumps({"kind": kind, "token": token, "pid": os.getpid(), **facts}) + "\n"
+    line = json.dumps({"kind": kind, "token": token, "pid": os.getpid(), "at": time.time(), **facts}) + "\n"
     with open(os.environ["LEDGER_FILE"], "ab", buffering=0) as file:
         file.write(line.encode())
 
