@@ -380,6 +380,25 @@ function describeWith(
     });
 
     describe('upgrades', () => {
+      it('begin a few in a turn of the event loop, however many come at once', async () => {
+        // Each is known to the server before it asks for more.
+        const sockets = await Promise.all(Array.from({ length: 100 }, () => raw(requestHead('GET', '/'))));
+        await Promise.all(sockets.map((socket) => once(socket, 'data')));
+        let begun = 0;
+        onUpgrade = (request) => {
+          begun++;
+          accept(request);
+        };
+        for (const socket of sockets) socket.write(upgradeHead('/'));
+        let most = 0;
+        for (let before = 0; begun < sockets.length; before = begun) {
+          await new Promise(setImmediate);
+          most = Math.max(most, begun - before);
+        }
+        // As they come, and again at the end of that turn.
+        expect(most).toBeLessThanOrEqual(16);
+      });
+
       it('offer the subprotocols in order, and get the one that was chosen or none', async () => {
         const seen: (readonly string[])[] = [];
         onUpgrade = (request) => {

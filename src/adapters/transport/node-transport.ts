@@ -11,6 +11,7 @@ import type {
 import { nodeExchange } from './node-exchange.ts';
 import { nodeUpgrade, type WebSocketParts } from './node-upgrade.ts';
 import { isHandshake, requestFault } from './request-fault.ts';
+import { BEGINS_PER_TURN, Turnstile } from './turnstile.ts';
 
 /** A client that sends its request's head slower than this is closed; bodies have limits of their own. Milliseconds. */
 const HEADERS_TIMEOUT = 15_000;
@@ -34,6 +35,7 @@ export function nodeTransport(options: TransportOptions): ServerTransport {
     noDelay: true,
   });
   const sockets = new Set<Duplex>();
+  const turnstile = new Turnstile(BEGINS_PER_TURN);
   server.on('connection', (socket) => {
     sockets.add(socket);
     socket.once('close', () => sockets.delete(socket));
@@ -49,7 +51,9 @@ export function nodeTransport(options: TransportOptions): ServerTransport {
         else outgoing.writeHead(400, { connection: 'close' }).end(fault);
       });
       server.on('upgrade', (incoming: IncomingMessage, socket: Duplex, rest: Buffer) => {
-        upgrade(handler, webSockets, incoming, socket, rest);
+        // Until its connection or the refusal has taken it over, nobody else listens for the socket's errors.
+        socket.on('error', () => socket.destroy());
+        turnstile.pass(() => upgrade(handler, webSockets, incoming, socket, rest));
       });
       return listening(server, host, port);
     },
@@ -90,8 +94,7 @@ function upgrade(
   socket: Duplex,
   rest: Buffer,
 ): void {
-  // Until `ws` or the refusal has taken it over, nobody else listens for the socket's errors.
-  socket.on('error', () => socket.destroy());
+  if (socket.destroyed) return;
   const head = requestHead(incoming);
   if (requestFault(head) !== undefined || !isHandshake(head)) {
     socket.end(`HTTP/1.1 400 ${STATUS_CODES[400]}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);

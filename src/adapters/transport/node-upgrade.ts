@@ -39,8 +39,8 @@ export function nodeUpgrade({ head, incoming, socket, rest, options }: NodeUpgra
       if (socket.destroyed) return undefined;
       const { maxMessageBytes, compressing } = options;
       if (compressing === undefined) {
-        socket.write(handshakeAnswer(incoming.headers['sec-websocket-key'] ?? '', protocol));
-        return new PlainConnection(socket, rest, sink, maxMessageBytes);
+        const answer = handshakeAnswer(incoming.headers['sec-websocket-key'] ?? '', protocol);
+        return new PlainConnection(socket, { answer, rest }, sink, maxMessageBytes);
       }
       // `ws` picks the first protocol offered: leave it the one that was chosen.
       if (protocol === undefined) delete incoming.headers['sec-websocket-protocol'];

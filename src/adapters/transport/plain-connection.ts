@@ -36,8 +36,13 @@ export class PlainConnection implements WebSocketConnection {
   #closeSent = false;
   #over = false;
 
-  /** `rest`: what came behind the request already. */
-  constructor(socket: Duplex, rest: Buffer, sink: WebSocketSink, maxMessage: number) {
+  /** `answer`: what completes the handshake, and goes out together with what follows at once; `rest`: what came behind the request already. */
+  constructor(
+    socket: Duplex,
+    { answer, rest }: { answer: string; rest: Buffer },
+    sink: WebSocketSink,
+    maxMessage: number,
+  ) {
     this.#socket = socket;
     this.#sink = sink;
     this.#writer = new SocketWriter(socket, () => {
@@ -53,6 +58,7 @@ export class PlainConnection implements WebSocketConnection {
     socket.on('error', () => this.#end(LOST, false));
     socket.on('close', () => this.#end(LOST, false));
     if (rest.length > 0) socket.unshift(rest);
+    this.#writer.write(Buffer.from(answer, 'latin1'));
   }
 
   get bufferedBytes(): number {

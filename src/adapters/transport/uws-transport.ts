@@ -8,6 +8,7 @@ import type {
   RequestHead,
 } from '../../ports/transport.ts';
 import { isHandshake, requestFault } from './request-fault.ts';
+import { BEGINS_PER_TURN, Turnstile } from './turnstile.ts';
 import type { UwsModule, UwsRequest, UwsResponse } from './uws-api.ts';
 import { MAX_BACKPRESSURE, UwsConnection, type UserData } from './uws-connection.ts';
 import { uwsExchange, uwsHead, writeHead } from './uws-exchange.ts';
@@ -19,6 +20,7 @@ import { uwsExchange, uwsHead, writeHead } from './uws-exchange.ts';
 export function uwsTransport(uws: UwsModule, options: TransportOptions): ServerTransport {
   const app = uws.App();
   let listener: object | undefined;
+  const turnstile = new Turnstile(BEGINS_PER_TURN);
   return {
     listen({ host, port }, handler) {
       app.ws<UserData>('/*', {
@@ -28,7 +30,10 @@ export function uwsTransport(uws: UwsModule, options: TransportOptions): ServerT
         // Engine.IO has heartbeats of its own.
         idleTimeout: 0,
         sendPingsAutomatically: false,
-        upgrade: (response, request, context) => upgrade(handler, options, response, request, context),
+        upgrade: (response, request, context) => {
+          const handshake = upgrade(options, response, request, context);
+          if (handshake !== undefined) turnstile.pass(() => handler.upgrade(handshake));
+        },
         open: (socket) => socket.getUserData().connection.opened(socket),
         message: (socket, message, isBinary) => socket.getUserData().connection.message(message, isBinary),
         drain: (socket) => socket.getUserData().connection.drained(),
@@ -80,17 +85,18 @@ function refuse(response: UwsResponse, status: number, headers: Headers, body: s
   });
 }
 
+/** The request is read now: it does not outlive the call. undefined: it was refused. */
 function upgrade(
-  handler: TransportHandler,
   options: TransportOptions,
   response: UwsResponse,
   request: UwsRequest,
   context: object,
-): void {
+): UpgradeRequest | undefined {
   const head = uwsHead(response, request);
   const fault = requestFault(head) ?? (isHandshake(head) ? undefined : 'The handshake is not that of RFC 6455.');
-  if (fault === undefined) handler.upgrade(uwsUpgrade(head, response, request, context, options));
-  else refuse(response, 400, {}, fault);
+  if (fault === undefined) return uwsUpgrade(head, response, request, context, options);
+  refuse(response, 400, {}, fault);
+  return undefined;
 }
 
 function uwsUpgrade(

@@ -393,7 +393,7 @@ export class RelaySession implements EngineSink, CountedSession, PushSession {
     const missed = this.#takeMissed().length;
     if (missed > 0 && !this.#isElsewhere) metrics.messagesLost(missed);
     this.#downstream.stop();
-    this.#opening?.abort();
+    if (this.#channel === undefined) this.#opening?.abort();
     const lost = this.#inbound.end();
     if (lost > 0) metrics.eventLost(lossReason(reason), lost);
     void this.#channel?.close(this.#kept === undefined ? 'closed' : 'lost').then((left) => {
