@@ -261,6 +261,7 @@ describe('live lists', () => {
       else gone?.process.signal('SIGTERM');
       await gone?.process.exited;
       gone?.process.signalGroup('SIGKILL');
+      await gone?.stop();
       await startWorker();
       for (const { running } of sidecars) {
         await waitUntil(() => running.operator.stats().links.length === 2, { what: 'two links' });
