@@ -402,12 +402,12 @@ describe('the auth source django-db', () => {
     for (let n = 0; n < 50; n++) {
       const begun = performance.now();
       expect(await ask(source, cookie)).toEqual({ kind: 'unavailable', cause: 'database' });
-      expect(performance.now() - begun).toBeLessThan(5_000);
+      expect(performance.now() - begun).toBeLessThan(1_500);
     }
     expect(lines).toEqual(['the database cannot be asked for users (said once)']);
   }, 60_000);
 
-  it('is unavailable when a table is locked, within seconds', async () => {
+  it('is unavailable when a table is locked, within two seconds', async () => {
     const { project, cookie } = await loggedIn();
     const source = dbSource(pool(project.settings.databaseUrl), project.settings);
     const locker = new Pool({ connectionString: project.settings.databaseUrl, max: 1 });
@@ -416,7 +416,7 @@ describe('the auth source django-db', () => {
     await locker.query('LOCK TABLE auth_user');
     const begun = performance.now();
     expect(await ask(source, cookie)).toEqual({ kind: 'unavailable', cause: 'database' });
-    expect(performance.now() - begun).toBeLessThan(5_000);
+    expect(performance.now() - begun).toBeLessThan(2_000);
     await locker.query('ROLLBACK');
     await expect.poll(async () => (await ask(source, cookie)).kind, { timeout: 5_000 }).toBe('user');
   }, 60_000);

@@ -185,6 +185,7 @@ describe('the Redis invalidation bus', () => {
       process.kill(redis.pid, 'SIGCONT');
     }
     expect(performance.now() - begun).toBeGreaterThan(1_900);
+    expect(performance.now() - begun).toBeLessThan(4_500);
     expect(heard.blinds.at(-1)).toBe(true);
     await waitUntil(() => !bus.blind, { timeoutMs: 30_000, intervalMs: 5 });
     expect(heard.blinds.at(-1)).toBe(false);
@@ -197,7 +198,7 @@ describe('the Redis invalidation bus', () => {
     const [heard, heardByOther] = [new Recorder(), new Recorder()];
     const begun = performance.now();
     await Promise.all([one.start(heard, 300), two.start(heardByOther, 300)]);
-    expect(performance.now() - begun).toBeLessThan(10_000);
+    expect(performance.now() - begun).toBeLessThan(3_000);
     expect([one.blind, heard.blinds]).toEqual([true, [true]]);
     const published = one.publish(USER);
     const late = await startRedis({ port });

@@ -10,6 +10,9 @@ import { startRedis, type Redis } from '../../tools/services/redis.ts';
 import { MemoryBudget } from '../support/memory-budget.ts';
 import { patientClock } from '../support/patient-clock.ts';
 
+/** Of what real time decides. */
+const TRIES = 5;
+
 let redis: Redis;
 const clients: RedisClient[] = [];
 let memory: MemoryBudget;
@@ -23,15 +26,15 @@ afterAll(async () => {
   await redis.stop();
 });
 
-async function overRedis(clock = patientClock): Promise<SharedBudget> {
+async function overRedis(): Promise<SharedBudget> {
   const client = redisClient({ url: redis.url, role: 'commands', logger: silentLogger });
   clients.push(client);
   await connectRedis(client);
-  return redisBudget({ client, name: 'shop', clock });
+  return redisBudget({ client, name: 'shop', clock: patientClock });
 }
 
 describe.each<[string, () => Promise<SharedBudget>]>([
-  ['redis', () => overRedis()],
+  ['redis', overRedis],
   ['of the unit tests', async () => Promise.resolve(memory)],
 ])('the shared budget %s', (name, make) => {
   it('grants what is there, to everybody together', async () => {
@@ -56,30 +59,47 @@ describe.each<[string, () => Promise<SharedBudget>]>([
   it('refills with the rate, up to the burst', async () => {
     const budget = await make();
     const limit = { perSecond: 200, burst: 50 };
-    const begun = performance.now();
-    let granted = await budget.lease(`${name} d`, 50, limit);
-    while (granted < 200) {
-      granted += await budget.lease(`${name} d`, 50, limit);
-      await setImmediate();
+    let seconds = Infinity;
+    // A machine that stands still for a moment takes longer: it does not do so again and again.
+    for (let tries = 0; tries < TRIES && seconds >= 1.5; tries++) {
+      const begun = performance.now();
+      let granted = await budget.lease(`${name} d${tries}`, 50, limit);
+      while (granted < 200) {
+        granted += await budget.lease(`${name} d${tries}`, 50, limit);
+        await setImmediate();
+      }
+      seconds = (performance.now() - begun) / 1000;
+      expect(granted).toBeLessThan((50 + 200 * seconds) * 1.05 + 1);
     }
-    const seconds = (performance.now() - begun) / 1000;
-    expect(granted).toBeLessThan((50 + 200 * seconds) * 1.05 + 1);
+    expect(seconds).toBeLessThan(1.5);
   });
 
-  it('lets two sidecars together do no more than 10 % over the rate, and goes on', async () => {
+  it('keeps two sidecars together within 10 % of the rate', async () => {
     const limit = { perSecond: 500, burst: 100 };
     const buckets = [await make(), await make()].map(
       (budget) => new LeasedBucket({ key: `${name} e`, limit, budget, clock: systemClock }),
     );
-    const begun = performance.now();
-    let passed = 0;
-    while (passed < 1_100) {
-      for (const bucket of buckets) if (bucket.take(systemClock.monotonic())) passed++;
-      await setImmediate();
+    const run = async (milliseconds: number): Promise<number> => {
+      let passed = 0;
+      for (const end = performance.now() + milliseconds; performance.now() < end; await setImmediate()) {
+        for (const bucket of buckets) if (bucket.take(systemClock.monotonic())) passed++;
+      }
+      return passed;
+    };
+    const first = performance.now();
+    // The burst is spent first.
+    let all = await run(500);
+    let share = 0;
+    // As above: what was not let through while the machine stood still comes on top later.
+    for (let tries = 0; tries < TRIES && !(share > 0.9 && share < 1.1); tries++) {
+      const begun = performance.now();
+      const passed = await run(2_000);
+      share = passed / ((limit.perSecond * (performance.now() - begun)) / 1000);
+      all += passed;
     }
-    const seconds = (performance.now() - begun) / 1000;
-    // The burst comes on top. How little less is let through has its test by a clock of its own: a busy machine lets less through.
-    expect(passed).toBeLessThan((limit.burst + limit.perSecond * seconds) * 1.1);
+    expect(share).toBeGreaterThan(0.9);
+    expect(share).toBeLessThan(1.1);
+    expect(all).toBeLessThan((limit.burst + (limit.perSecond * (performance.now() - first)) / 1000) * 1.1);
   });
 });
 
@@ -103,7 +123,7 @@ describe('the Redis budget', () => {
     process.kill(own.pid, 'SIGSTOP');
     const begun = performance.now();
     await expect(budget.lease('a', 1, limit)).rejects.toThrow('the shared budget cannot be reached');
-    expect(performance.now() - begun).toBeLessThan(5_000);
+    expect(performance.now() - begun).toBeLessThan(1_000);
     process.kill(own.pid, 'SIGCONT');
     await own.stop();
     await expect(budget.lease('a', 1, limit)).rejects.toThrow('the shared budget cannot be reached');

@@ -17,6 +17,12 @@ const CLOCK = fileURLToPath(new URL('../support/python/clock', import.meta.url))
 let fleet: LedgerFleet;
 let tab: Tab;
 
+/** Waits for longer than a link may be silent, by its age in seconds. */
+async function outlastSilence(age: () => number | Promise<number>): Promise<void> {
+  const until = (await age()) + 6;
+  await eventually(age).toBeGreaterThan(until);
+}
+
 beforeAll(async () => {
   fleet = await LedgerFleet.start();
   await fleet.addSidecar();
@@ -94,10 +100,7 @@ describe("the sidecar's clock", () => {
     for (const jump of [3_600_000, -7_200_000]) {
       offset += jump;
       await tab.shows([tab.send()]);
-      // For longer than a link may be silent.
-      const age = (): number => sidecar.running.operator.stats().links[0]?.age ?? 0;
-      const until = age() + 6;
-      await eventually(age).toBeGreaterThan(until);
+      await outlastSilence(() => sidecar.running.operator.stats().links[0]?.age ?? 0);
       await tab.shows([tab.send()]);
     }
     expectUnnoticed(fleet, tab);
@@ -126,10 +129,7 @@ describe("a worker's clock", () => {
       writeFileSync(file, String(offset));
       await tab.shows([tab.send()]);
       expect(Math.abs((fleet.lines(tab.token).at(-1)?.at ?? 0) - Date.now() / 1_000 - offset)).toBeLessThan(60);
-      // For longer than a link may be silent.
-      const age = async (): Promise<number> => (await linkOf())?.age ?? 0;
-      const until = (await age()) + 6;
-      await eventually(age).toBeGreaterThan(until);
+      await outlastSilence(async () => (await linkOf())?.age ?? 0);
       await tab.shows([tab.send()]);
     }
     expectUnnoticed(fleet, tab);

@@ -260,7 +260,6 @@ describe('live lists', () => {
       if (signal === 'SIGKILL') gone?.process.signalGroup('SIGKILL');
       else gone?.process.signal('SIGTERM');
       await gone?.process.exited;
-      gone?.process.signalGroup('SIGKILL');
       await gone?.stop();
       await startWorker();
       for (const { running } of sidecars) {
