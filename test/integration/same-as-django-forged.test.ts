@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { signAnnotation, type AnnotationClaims } from '../../src/protocol/annotation.ts';
+import { ANNOTATION_LIFETIME, signAnnotation, type AnnotationClaims } from '../../src/protocol/annotation.ts';
 import { keyring, sessionHash, tokenHash, type Key } from '../../src/protocol/keys.ts';
 import { startPostgres, type Postgres } from '../../tools/services/index.ts';
 import { AUTH_TIERS, DjangoStack, HANDLERS, SOURCES, type AuthTier, type Person } from '../support/django-stack.ts';
@@ -36,17 +36,21 @@ describe.each(SOURCES)('an annotation that is not this event’s own, by the sou
     tier: AuthTier,
     about: { token: string; cookie: string },
     changes: Partial<AnnotationClaims> = {},
-  ): AnnotationClaims => ({
-    n: 'default',
-    t: tokenHash(about.token),
-    s: sessionHash(about.cookie),
-    h: HANDLERS[tier],
-    iat: Date.now(),
-    exp: Date.now() + 15_000,
-    tier,
-    u: { m: 'auth.user', id: String(boss.id), b: BACKEND, h: 'x', f: { username: boss.name, is_superuser: true } },
-    ...changes,
-  });
+  ): AnnotationClaims => {
+    // One reading of the clock for both: a life of a millisecond more is itself something to refuse.
+    const iat = Date.now();
+    return {
+      n: 'default',
+      t: tokenHash(about.token),
+      s: sessionHash(about.cookie),
+      h: HANDLERS[tier],
+      iat,
+      exp: iat + ANNOTATION_LIFETIME,
+      tier,
+      u: { m: 'auth.user', id: String(boss.id), b: BACKEND, h: 'x', f: { username: boss.name, is_superuser: true } },
+      ...changes,
+    };
+  };
 
   describe.each(AUTH_TIERS)('in the tier %s', (tier) => {
     it('does nothing where a client sends it, whatever it is signed with: the sidecar makes its own', async () => {
@@ -100,7 +104,7 @@ describe.each(SOURCES)('an annotation that is not this event’s own, by the sou
         'expired',
         (about) => {
           const iat = Date.now() - 30_000;
-          return signAnnotation(claims(tier, about, { iat, exp: iat + 15_000 }), key());
+          return signAnnotation(claims(tier, about, { iat, exp: iat + ANNOTATION_LIFETIME }), key());
         },
       ],
       [
