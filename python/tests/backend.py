@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -34,10 +36,20 @@ print(session.session_key)
 """
 
 
+_named: set[int] = set()
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """One that was given to nobody here, and below those that whoever asks for any gets: many are used much later."""
+    while True:
+        port = 20_000 + secrets.randbelow(12_768)
+        if port in _named:
+            continue
+        _named.add(port)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 async def until(condition: Callable[[], Any], what: str, seconds: float = 15) -> Any:

@@ -48,6 +48,7 @@ class ReflexClient:
             transports=["websocket"],
             namespaces=["/_event"],
             socketio_path="/_event",
+            wait_timeout=15,
         )
         return self
 

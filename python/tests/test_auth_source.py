@@ -282,7 +282,7 @@ async def test_a_database_that_hangs_is_unavailable_in_time_and_no_more_than_so_
         await asyncio.sleep(0)
         assert await source_answer(cookie, source) == {"kind": "unavailable", "cause": "busy"}
         assert await asyncio.gather(*waiting) == [{"kind": "unavailable", "cause": "timeout"}] * MAX_QUERIES
-        assert asyncio.get_running_loop().time() - began < ANSWER_SECONDS + 1
+        assert asyncio.get_running_loop().time() - began < 2 * ANSWER_SECONDS
     finally:
         blocker.execute("ROLLBACK")
         blocker.close()

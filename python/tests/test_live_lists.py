@@ -12,7 +12,9 @@ import pytest_asyncio
 
 from backend import until
 from board import Board, Databases, board, handler, in_django, python, rows, shows, titles, worker_log
+from bridgehead import session_frames as sf
 from bridgehead.live.change import Change
+from bridgehead.virtual_socket import WINDOW
 from reflex_client import ReflexClient
 from sidecar import Connection
 from virtual_client import settle
@@ -177,6 +179,28 @@ async def test_another_key_and_rows_of_a_dataclass_and_a_handler_that_narrows_th
     assert client.subscriptions == {}
 
 
+async def test_a_subscription_does_not_wait_for_a_client_that_takes_nothing(
+    running: tuple[Board, Connection, Connection],
+) -> None:
+    started, link, _ = running
+    client = await started.viewer(link, None, "card_list")
+    client.gives_credit = False
+    # More than the client was given, and something that waits behind it.
+    client.event(handler("card_list", "find"), text="x" * (WINDOW + 1))
+    waiting = client.event(handler("card_list", "live_turn"), page=0)
+    client.event(handler("card_list", "live_unsubscribe"))
+    await until(lambda: client.subscriptions == {}, "UNSUBSCRIBE")
+    last = client.event(handler("card_list", "live_subscribe"))
+    await until(lambda: client.subscriptions, "SUBSCRIBE")
+    await until(lambda: client.received == last, "RECEIVED")
+    assert client.outcome(waiting) is None
+    client.gives_credit = True
+    client.put(sf.Credit(2 * WINDOW))
+    assert await client.done(last) == "ended"
+    # The last one of an id counts, also once what waited has come.
+    assert client.subscriptions != {}
+
+
 async def test_subscriptions_may_be_narrow(running: tuple[Board, Connection, Connection]) -> None:
     started, link, _ = running
     client = await started.viewer(link, None, "order_list")
@@ -229,6 +253,7 @@ async def test_a_worker_whose_database_was_away_fails_one_event_and_goes_on(
     started.database.execute(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {others}")
     assert [await add("lost"), await add("after")] == ["raised", "ended"]
     assert started.database.execute("SELECT title FROM board_item ORDER BY id") == [("before",), ("after",)]
+    await until(lambda: len(started.probes("heard")) == 4, "both rows in both workers")
 
 
 async def test_every_broadcaster_hears_each_change_once_whatever_happens(

@@ -19,8 +19,10 @@ from hypothesis import strategies as st
 
 import bridgehead
 from board import Database, Databases, in_django, python, start
-from bridgehead.live import ChangeError, courier
+from bridgehead.live import ChangeError, courier, publishing
+from bridgehead.live.change import Change
 from bridgehead.live.courier import Courier, Refused
+from bridgehead.live.worker import LiveChanges
 from bridgehead.settings import Settings
 from redis_server import RedisServer
 
@@ -495,6 +497,24 @@ def test_a_courier_delivers_everything_in_order(items: list[int], at_once: int) 
         carrying.put(item)
     carrying.close()
     assert taken == items
+
+
+def test_what_is_on_its_way_when_a_worker_stops_goes_another_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    rest: list[Any] = []
+    monkeypatch.setattr(publishing, "send_rest", lambda changes, gaps: rest.extend([*changes, *gaps]))
+    change = Change("nowhere.thing", "updated", "1")
+
+    async def work() -> None:
+        live = LiveChanges(uses_django=False)
+        assert live.publish(change)
+        assert live.publish_gap("nowhere.thing")
+        await live.close()
+        await asyncio.sleep(0)
+        assert not live.publish(change)
+        assert not live.publish_gap("nowhere.thing")
+
+    asyncio.run(work())
+    assert rest == [change, "nowhere.thing"]
 
 
 def test_publishing_in_an_event_loop_without_django_never_waits() -> None:

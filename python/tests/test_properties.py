@@ -6,7 +6,7 @@ import contextlib
 import json
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from bridgehead import annotation, rules
@@ -27,7 +27,8 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=12,
 )
-users = st.just(Unknown()) | st.just(Anonymous()) | st.dictionaries(st.text(max_size=8), json_values).map(KnownUser)
+snapshots = st.dictionaries(st.text(max_size=8), json_values, max_size=8)
+users = st.just(Unknown()) | st.just(Anonymous()) | snapshots.map(KnownUser)
 texts = st.text(max_size=60)
 access_rules = st.sampled_from(["required", "staff"]) | texts.map(lambda name: {"permission": name})
 
@@ -35,21 +36,21 @@ access_rules = st.sampled_from(["required", "staff"]) | texts.map(lambda name: {
 @st.composite
 def all_claims(draw: st.DrawFn) -> tuple[Claims, str, str]:
     token, session = draw(texts), draw(texts)
-    return (
-        Claims(
-            name=draw(texts),
-            token_hash=annotation.token_hash(token),
-            session_hash=annotation.session_hash(session),
-            handler=draw(texts),
-            issued_at=NOW,
-            expires_at=NOW + draw(st.integers(0, annotation.MAX_LIFE_MS)),
-            tier=draw(st.sampled_from([None, "none", "auth_only", "full"])),
-            user=draw(users),
-            rules=tuple(draw(st.lists(access_rules, max_size=3))),
-        ),
-        token,
-        session,
+    claims = Claims(
+        name=draw(texts),
+        token_hash=annotation.token_hash(token),
+        session_hash=annotation.session_hash(session),
+        handler=draw(texts),
+        issued_at=NOW,
+        expires_at=NOW + draw(st.integers(0, annotation.MAX_LIFE_MS)),
+        tier=draw(st.sampled_from([None, "none", "auth_only", "full"])),
+        user=draw(users),
+        rules=tuple(draw(st.lists(access_rules, max_size=3))),
     )
+    # `make` refuses what is longer.
+    text = json.dumps(claims.to_json(), separators=(",", ":"))
+    assume(4 * len(text) <= 3 * annotation.MAX_PAYLOAD_CHARACTERS)
+    return claims, token, session
 
 
 def checked(text: object, claims: Claims, token: str, session: str, now: int = NOW) -> annotation.Verification:

@@ -258,6 +258,18 @@ async def test_a_client_that_leaves_while_it_is_attached(link: Connection) -> No
     await first.detach()
 
 
+async def test_a_client_that_leaves_before_its_attach_begins(link: Connection) -> None:
+    client = VirtualClient(link)
+    client.attach_soon(detach="closed")
+    await until(lambda: client.messages, "an answer")
+    assert client.messages == [sf.Detached("closed")]
+    # Its channel is free again.
+    link.clients[client.channel] = client
+    client.put(sf.Attach(client.session, client.target, client.headers, "203.0.113.9"))
+    assert isinstance(await client.attached(), sf.Attached)
+    await client.detach()
+
+
 async def test_a_newcomer_that_leaves_lets_the_former_session_end_all_the_same(link: Connection) -> None:
     first = VirtualClient(link)
     await first.attach()
@@ -622,6 +634,43 @@ async def test_sessions_of_a_lost_link_end_after_5_seconds(running: Desk) -> Non
     await client.open(next_link)
     assert client.events("new_token") == []
     await client.detach()
+
+
+async def test_a_client_that_leaves_as_its_lost_session_is_taken_up_ends_it(running: Desk) -> None:
+    link = await running.link()
+    client = await VirtualClient(link).open()
+    text = label()
+    await client.run("start", label=text)
+    await running.probe("tick.begun", label=text)
+    background = client.of(sf.BackgroundStarted)[-1].handler
+    before = len(running.sidecar.connections)
+    link.cut()
+    client.attach_soon(await running.link(before), resume=True, detach="move")
+    await until(lambda: client.of(sf.Detached), "DETACHED")
+    assert client.of(sf.Detached)[0].background == (background,)
+    await running.probe("tick.ended", label=text)
+
+
+async def test_those_that_end_after_5_seconds_are_not_found_by_a_link_that_comes_then(running: Desk) -> None:
+    link = await running.link()
+    # Sessions end 50 at a time: the first ones take long, and the last one waits for its turn.
+    first, slow = await VirtualClient(link).open(), VirtualClient(link)
+    text = label()
+    await first.run("start", label=text)
+    await slow.attach()
+    await slow.done(slow.send("40/echo,", done=True))
+    await slow.done(slow.send('42/echo,["linger",2.0]', done=True))
+    others = [VirtualClient(link) for _ in range(60)]
+    for other in others:
+        await other.attach()
+    await running.probe("tick.begun", label=text)
+    before = len(running.sidecar.connections)
+    link.cut()
+    next_link = await running.link(before)
+    await running.probe("tick.ended", label=text)
+    assert await others[-1].attach(next_link, resume=True) == sf.AttachRefused(
+        "unknown", "this worker has no such session"
+    )
 
 
 async def test_a_session_that_is_lost_again_has_its_5_seconds_from_then_on(running: Desk) -> None:

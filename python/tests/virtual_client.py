@@ -102,7 +102,10 @@ class VirtualClient:
         self.attach_soon(connection, **changed)
         return await self.attached()
 
-    def attach_soon(self, connection: Connection | None = None, **changed: Any) -> None:
+    def attach_soon(
+        self, connection: Connection | None = None, *, detach: sf.DetachReason | None = None, **changed: Any
+    ) -> None:
+        """`detach`: it leaves in the same chunk."""
         self.connection = connection or self.connection
         self.channel = self.connection.register(self)
         if not changed.get("resume"):
@@ -116,7 +119,8 @@ class VirtualClient:
             "client": "203.0.113.9",
             **changed,
         }
-        self.put(sf.Attach(**attach))
+        leaves = b"" if detach is None else sf.encode(self.channel, sf.Detach(detach))
+        self.connection.send_bytes(sf.encode(self.channel, sf.Attach(**attach)) + leaves)
 
     async def attached(self) -> sf.Attached | sf.AttachRefused:
         def answer() -> Any:

@@ -152,7 +152,7 @@ class Link:
         self._doubt: int | None = None
         self._held: list[Frame] = []
         self._questions: dict[int, asyncio.Future[bool]] = {}
-        self._last_question = 0
+        self._last_stamp = 0
 
     @property
     def name(self) -> str:
@@ -334,13 +334,18 @@ class Link:
 
         It answers a PING in its place among the frames.
         """
-        asked = self._last_question = max(self._last_question + 1, time.time_ns() // 1_000_000)
+        asked = self._next_stamp()
         question: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._questions[asked] = question
         try:
             return self.send(FrameType.PING, {"t": asked}) and await question
         finally:
             del self._questions[asked]
+
+    def _next_stamp(self) -> int:
+        """Of a PING: about Unix time in milliseconds, and no other's, so that each PONG answers one."""
+        self._last_stamp = max(self._last_stamp + 1, time.time_ns() // 1_000_000)
+        return self._last_stamp
 
     def _on_pong(self, t: object) -> None:
         if self._doubt is not None and t == self._doubt:
@@ -390,7 +395,7 @@ class Link:
     def _be_in_doubt(self) -> None:
         """Give the app nothing more until the sidecar answers: it may have given this worker up meanwhile."""
         if self.is_open and self._worker.sessions is not None:
-            self._doubt = time.time_ns() // 1_000_000
+            self._doubt = self._next_stamp()
             self._send(FrameType.PING, {"t": self._doubt})
 
     def _send_manifest(self) -> None:
@@ -434,7 +439,7 @@ class Link:
                 self._writer.transport.abort()
                 return
             if now >= ping_at:
-                self._send(FrameType.PING, {"t": time.time_ns() // 1_000_000})
+                self._send(FrameType.PING, {"t": self._next_stamp()})
                 continue
             if self._worker.stamp() != self._sent_stamp:
                 self._send_manifest()

@@ -91,7 +91,6 @@ class Publisher:
             while not self._sent(channel, text):
                 if self._stopping.wait(_RETRY_SECONDS):
                     return
-            self._waiting.task_done()
             if self._overflowed and self._waiting.empty():
                 with self._lock:
                     overflowed, self._overflowed = self._overflowed, {}
@@ -99,6 +98,8 @@ class Publisher:
                     while not self._sent(channel, signed(body, self._keyring)):
                         if self._stopping.wait(_RETRY_SECONDS):
                             return
+            # Only now: who closes waits for this, and what overflowed must be said as well.
+            self._waiting.task_done()
 
     def _sent(self, channel: str, text: str) -> bool:
         try:

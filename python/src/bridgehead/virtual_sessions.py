@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import batched
 from typing import Any, cast
 
@@ -117,7 +118,11 @@ class VirtualSessions:
         if isinstance(message, Attach):
             if channel in channels.sockets or channel in channels.attaching:
                 raise FrameError(f"channel {channel} is in use")
-            channels.attaching[channel] = self.run(self._attach(link, channels, channel, message))
+            if message.resume:
+                self._resume(link, channels, channel, message)
+                return
+            attaching_task = channels.attaching[channel] = self.run(self._attach(link, channels, channel, message))
+            attaching_task.add_done_callback(partial(self._never_attached, link, channels, channel))
             return
         if not isinstance(message, Client | Inject | Resync | Credit | Detach | Probed):
             raise FrameError(f"{type(message).__name__} may not come from a sidecar")
@@ -168,7 +173,9 @@ class VirtualSessions:
         await self._clock.sleep(RESUME_SECONDS)
         # One that was taken up and lost again meanwhile has its time from then on.
         expired = [socket for loss in losses if self._lost.get((socket := loss[1]).session_id) is loss]
-        for _ in expired:
+        # All at once: a link that comes back while they end must find none of them.
+        for socket in expired:
+            del self._lost[socket.session_id]
             counters.add("session.expired")
         await self._end_all(expired, "move")
 
@@ -180,12 +187,9 @@ class VirtualSessions:
         answer: Attached | AttachRefused | Detached
         socket: VirtualSocket | None = None
         try:
-            if request.resume:
-                answer, socket = attaching.resume(self, link, channel, request)
-            else:
-                answer, socket = await attaching.attach(self, link, channel, request)
+            answer, socket = await attaching.attach(self, link, channel, request)
         except asyncio.CancelledError as cancelled:
-            answer = Detached(cast("DetachReason", cancelled.args[0] if cancelled.args else "closed"))
+            answer = _detached_by(cancelled)
         except Exception as error:
             logger.exception("a session could not be attached")
             answer = AttachRefused("failed", type(error).__name__)
@@ -200,11 +204,34 @@ class VirtualSessions:
             channels.sockets[channel] = socket
         link.write(session_frames.encode(channel, answer))
         self._changed.set()
-        if socket is not None and request.resume:
-            socket.tell_background()
-            socket.pump()
-            await link.handed_over()
-            self._has_input(socket)
+
+    def _resume(self, link: Link, channels: _Channels, channel: int, request: Attach) -> None:
+        answer, socket = attaching.resume(self, link, channel, request)
+        link.write(session_frames.encode(channel, answer))
+        self._changed.set()
+        if socket is None:
+            counters.add("attach.unknown")
+            return
+        channels.sockets[channel] = socket
+        socket.tell_rest()
+        socket.pump()
+        self.run(self._resumed(link, socket))
+
+    async def _resumed(self, link: Link, socket: VirtualSocket) -> None:
+        await link.handed_over()
+        self._has_input(socket)
+
+    def _never_attached(self, link: Link, channels: _Channels, channel: int, task: asyncio.Task[None]) -> None:
+        """Its client left before the task's first step, so nothing of `_attach` ran: answer in its place."""
+        if channels.attaching.get(channel) is not task:
+            return
+        del channels.attaching[channel]
+        try:
+            task.result()
+        except asyncio.CancelledError as cancelled:
+            if link in self._links:
+                link.write(session_frames.encode(channel, _detached_by(cancelled)))
+        self._changed.set()
 
     def _has_input(self, socket: VirtualSocket) -> None:
         if socket.task is None and socket.inbox and socket.link is not None:
@@ -327,6 +354,11 @@ class VirtualSessions:
         eio_sid = None if sid is None else self.sio.manager.eio_sid_from_sid(sid, self.event_namespace)
         socket = self.eio.sockets.get(eio_sid)
         return socket if isinstance(socket, VirtualSocket) else None
+
+
+def _detached_by(cancelled: asyncio.CancelledError) -> Detached:
+    """What answers the DETACH that cancelled an attach."""
+    return Detached(cast("DetachReason", cancelled.args[0] if cancelled.args else "closed"))
 
 
 def _schema_of(state: Any) -> str | None:

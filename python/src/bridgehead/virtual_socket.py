@@ -87,6 +87,7 @@ class VirtualSocket:
         "sid",
         "takeover",
         "task",
+        "untold",
         "works",
     )
 
@@ -123,6 +124,7 @@ class VirtualSocket:
         self.works: dict[int, Work] | None = None
         self.background: dict[str, tuple[RunningHandler, Any]] | None = None
         self.probe: asyncio.Future[Probed] | None = None
+        self.untold: dict[str, Subscribe | Unsubscribe] | None = None
         self._session: dict[str, Any] | None = None
         self._credit = WINDOW
         self._taken = 0
@@ -342,15 +344,27 @@ class VirtualSocket:
             self.background = None
         self._tell(BackgroundEnded(future.txid))
 
-    def tell_background(self) -> None:
+    def _tell_background(self) -> None:
         """Tell anew which background handlers run."""
         for txid, (handler, _) in (self.background or {}).items():
             self._tell(BackgroundStarted(txid, handler))
 
     def tell(self, message: Subscribe | Unsubscribe) -> None:
-        """Tell the sidecar what the session wants to hear, as soon as there is a link."""
-        if not self.closed:
-            self._queue(0, session_frames.encode(self.channel, message))
+        """Tell the sidecar what the session wants to hear, as soon as there is a link.
+
+        It does not wait behind what the client has yet to take: a list is read once the sidecar knows of it.
+        """
+        if self.link is not None and not self.closed:
+            self.link.write(session_frames.encode(self.channel, message))
+        elif not self.closed:
+            self.untold = {**(self.untold or {}), message.id: message}
+
+    def tell_rest(self) -> None:
+        """There is a link again: tell what it has to know."""
+        self._tell_background()
+        untold, self.untold = self.untold, None
+        for message in (untold or {}).values():
+            self.tell(message)
 
     def _tell(self, message: BackgroundStarted | BackgroundEnded) -> None:
         if self.link is not None and not self.closed:

@@ -15,14 +15,15 @@ from django.contrib.sessions.middleware import SessionMiddleware
 from django.http.cookie import parse_cookie
 
 from bridgehead import counters, handover
-from bridgehead.annotation import Anonymous, KnownUser, session_hash
+from bridgehead.annotation import SKEW_MS, Anonymous, KnownUser, session_hash
 from bridgehead.django import snapshot
 from bridgehead.django.session_store import session_store
 from bridgehead.handover import Note
 from bridgehead.recent import distrusted
 
-# A sidecar hears of an invalidation this much later at most: what it signed until then is asked of Django again.
-_HEARS_AFTER_MS = 1_000
+# A sidecar hears of an invalidation a second later at most, and its clock may be ahead by as much as an annotation's is
+# allowed to be: what may have been signed until then is asked of Django again.
+_DISTRUSTED_MS = 1_000 + SKEW_MS
 
 
 class AuthenticationMiddleware(DjangoAuthenticationMiddleware):  # type: ignore[misc]  # Django has no types of its own
@@ -89,7 +90,7 @@ def handed_over(request: Any, note: Note) -> Any | None:
 
 
 def _was_invalidated(note: Note, user: str | None) -> bool:
-    return note.issued_at <= distrusted.last(user=user, session=note.session_hash) + _HEARS_AFTER_MS
+    return note.issued_at <= distrusted.last(user=user, session=note.session_hash) + _DISTRUSTED_MS
 
 
 def _set_session(request: Any, note: Note) -> bool:

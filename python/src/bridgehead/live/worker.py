@@ -50,7 +50,7 @@ class LiveChanges:
         if self._closed:
             return False
         try:
-            self._loop.call_soon_threadsafe(self._outgoing.put_gap, model)
+            self._loop.call_soon_threadsafe(self._put_gap, model)
         except RuntimeError:
             return False
         return True
@@ -59,7 +59,17 @@ class LiveChanges:
         # Here at once: it comes back over the links, and is known then.
         if self._incoming is not None:
             self._incoming.happened((change,))
-        self._outgoing.put(change)
+        # It may have been on its way here when this was closed.
+        if self._closed:
+            _send_rest([change], [])
+        else:
+            self._outgoing.put(change)
+
+    def _put_gap(self, model: str | None) -> None:
+        if self._closed:
+            _send_rest([], [model])
+        else:
+            self._outgoing.put_gap(model)
 
     # For the links
 
@@ -110,6 +120,10 @@ class LiveChanges:
         self._closed = True
         changes, gaps = self._outgoing.take_rest()
         if changes or gaps:
-            from bridgehead.live.publishing import send_rest
+            _send_rest(changes, gaps)
 
-            send_rest(changes, gaps)
+
+def _send_rest(changes: list[Change], gaps: list[str | None]) -> None:
+    from bridgehead.live.publishing import send_rest
+
+    send_rest(changes, gaps)
