@@ -1,4 +1,12 @@
-import { createServer, type AddressInfo, type Server } from 'node:net';
+import { randomInt } from 'node:crypto';
+import { createServer } from 'node:net';
+
+/**
+ * Below what systems give to those who ask for any port (Linux from 32768, RFC 6335 and macOS from 49152): else a service
+ * that is told no port could get one that was named for another service and is not listened on yet.
+ */
+const FIRST = 20_000;
+const END = 32_768;
 
 /** What this process was told: a port is often named long before the service that listens on it is up. */
 const named = new Set<number>();
@@ -8,23 +16,13 @@ const named = new Set<number>();
  * take one before it is used.
  */
 export async function freePorts(count: number): Promise<number[]> {
-  const servers: Server[] = [];
   const ports: number[] = [];
-  try {
-    // All stay open until the end, so that each next one is another.
-    while (ports.length < count) {
-      const server = createServer();
-      await new Promise<void>((resolve, reject) => {
-        server.once('error', reject);
-        server.listen(0, '127.0.0.1', resolve);
-      });
-      servers.push(server);
-      const { port } = server.address() as AddressInfo;
-      if (!named.has(port)) ports.push(port);
-      named.add(port);
-    }
-  } finally {
-    await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+  while (ports.length < count) {
+    if (named.size === END - FIRST) throw new Error(`No free port from ${FIRST} to ${END - 1}: all were tried`);
+    const port = randomInt(FIRST, END);
+    if (named.has(port)) continue;
+    named.add(port);
+    if (await isFree(port)) ports.push(port);
   }
   return ports;
 }

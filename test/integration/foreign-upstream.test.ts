@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { io, type Socket } from 'socket.io-client';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { waitUntil } from '../../tools/process.ts';
@@ -133,7 +134,7 @@ describe.each([
     let sent = 0;
     while (socket.io.engine.transport.name === 'polling' || sent < 300) {
       for (let count = 0; count < 10; count++) socket.emit('count', sent++);
-      await new Promise(setImmediate);
+      await delay(1);
       if (sent > 200_000) throw new Error('not upgraded');
     }
     expect(socket.io.engine.transport.name).toBe('websocket');

@@ -11,7 +11,7 @@ afterEach(() => stage.end());
 
 describe('a session that comes', () => {
   it('to a worker that refuses it waits no longer than upstream.waitSeconds', async () => {
-    const sidecar = await stage.sidecar({ upstream: { waitSeconds: 1 } });
+    const sidecar = await stage.sidecar({ upstream: { waitSeconds: 3 } });
     const worker = await stage.worker(sidecar, 'one');
     worker.onAttach = () => ({ kind: 'refused', error: 'failed', instance: null, message: '' });
     const client = await stage.client(sidecar);

@@ -86,6 +86,7 @@ describe('an upload', () => {
         body: `body of ${token}`,
       });
       expect(answer.status).toBe(200);
+      expect(await answer.text()).toBe('{}');
       expect(answer.headers.getSetCookie()).toEqual(['a=1', 'b=2']);
       expect(answer.headers.get('x-bridgehead-secret')).toBeNull();
       const last = seen.at(-1);
@@ -93,7 +94,7 @@ describe('an upload', () => {
       expect(last?.headers).toMatchObject({ 'reflex-client-token': token, 'x-forwarded-for': '127.0.0.1' });
       expect(Object.keys(last?.headers ?? {}).filter((name) => name.includes('bridgehead'))).toEqual([]);
     }
-    expect(sidecar.metrics.uploads.count('ok')).toBe(4);
+    await eventually(() => sidecar.metrics.uploads.count('ok')).toBe(4);
   });
 
   it('is answered piece by piece, each as the worker writes it', async () => {
