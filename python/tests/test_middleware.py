@@ -62,7 +62,8 @@ def note_for(cookie: str, user: Any, **changed: Any) -> Note:
     facts = {
         "user": user,
         "user_until": now + 10_000,
-        "issued_at": now + 2_000,
+        # Past what is distrusted after an invalidation.
+        "issued_at": now + 7_000,
         "session_hash": session_hash(cookie),
         "token": "tab",
         "sid": "socket",
