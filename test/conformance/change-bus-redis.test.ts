@@ -4,6 +4,7 @@ import { redisBus } from '../../src/adapters/bus/redis-bus.ts';
 import { redisStreamBus } from '../../src/adapters/bus/redis-stream-bus.ts';
 import { listeningConnection } from '../../src/adapters/redis/redis-client.ts';
 import type { ChangeBus } from '../../src/ports/change-bus.ts';
+import { encodeChanges } from '../../src/protocol/change.ts';
 import { startRedisCluster, type RedisCluster } from '../../tools/services/redis-cluster.ts';
 import { startRedisSentinel } from '../../tools/services/redis-sentinel.ts';
 import { startRedis } from '../../tools/services/redis.ts';
@@ -96,6 +97,38 @@ describe('Redis pub/sub', () => {
     }
     await eventually(() => bus.state).toBe('up');
     expect(heard.gaps.length).toBeGreaterThan(0);
+  });
+
+  it('is not up by a beat that still waited to be read when its subscription ended', async () => {
+    const commands = stage.client('commands');
+    const connections: ReturnType<typeof listeningConnection>[] = [];
+    let mayListen = true;
+    const listen = (): (typeof connections)[0] | undefined => {
+      const connection = mayListen ? listeningConnection(commands) : undefined;
+      if (connection !== undefined) connections.push(connection);
+      return connection;
+    };
+    const bus = redisBus({ ...parts, commands, listen, name: stage.name });
+    stage.closes(() => bus.close());
+    const { heard } = await startedBus(bus);
+    mayListen = false;
+    const last = change('last');
+    connections[0]?.on('message', (_, text) => {
+      if (text.includes(last.id)) connections[0]?.disconnect();
+    });
+    const [beats] = (await stage.operator.call('PUBSUB', 'CHANNELS', `*:${stage.name}:*:beat:*`)) as string[];
+    // More than is read in one go.
+    const much = stage.operator.pipeline();
+    for (let n = 0; n < 5_000; n++) much.publish(`bridgehead:${stage.name}:changes`, 'x'.repeat(1_000));
+    much.publish(beats ?? '', '');
+    much.publish(`bridgehead:${stage.name}:changes`, encodeChanges([last])[0] ?? '');
+    await much.exec();
+    await eventually(() => heard.pks).toEqual(['last']);
+    await eventually(() => bus.state).toBe('down');
+    expect(heard.gaps).toEqual([]);
+    mayListen = true;
+    await eventually(() => heard.gaps).toEqual([{ reason: 'reconnect' }]);
+    expect(bus.state).toBe('up');
   });
 
   it('takes what any other program publishes, and ignores what is no change', async () => {

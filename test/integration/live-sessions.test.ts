@@ -191,6 +191,28 @@ describe('subscriptions', () => {
     }).toMatchObject([{ changes: [{ pk: 2 }], reload: false }]);
   });
 
+  it('read their lists anew where the end of an event was lost with the link: it may have failed', async () => {
+    const clock = new ManualClock();
+    const sidecar = await stand.sidecar({ live: { coalesceMs: 0 } }, { clock });
+    const before = await stand.worker(sidecar, 'one');
+    const { there } = await stand.subscribed(sidecar, [before]);
+    before.finishes = false;
+    await sidecar.running.live.bus.publish([change(1)]);
+    await eventually(() => pks(there)).toEqual([1]);
+    before.client.end();
+    const again = await LinkWorker.link(
+      sidecar.running.addresses.link ?? '',
+      'a secret of more than thirty-two bytes, for tests',
+      { instance: 'one', tokens: 'tokens-of-one' },
+    );
+    again.onAttach = () => ({ kind: 'attached', received: there.live[0]?.n ?? 0, sent: there.sent });
+    const resumed = await again.session();
+    await eventually(() => {
+      clock.advance(50);
+      return resumed.live;
+    }).toMatchObject([{ changes: [], reload: true }]);
+  });
+
   it('end when the client is cut off, and a connection that takes over begins without', async () => {
     const sidecar = await stand.sidecar();
     const worker = await stand.worker(sidecar, 'one');

@@ -93,14 +93,15 @@ export class OutboxFollower {
       await requireOutbox(pool);
       this.#snapshot = await begin(pool);
     }
-    const { snapshot, count } = await readOutbox(pool, this.#snapshot, (item) => this.#take(item));
-    if (this.#isInDoubt) {
-      this.#isInDoubt = false;
-      await this.#take({ kind: 'gap', gap: { reason: 'reconnect' } }).catch((error: unknown) => {
-        this.#isInDoubt = true;
-        throw error;
-      });
-    }
+    // Of a doubt that comes meanwhile this reading knows nothing: its answer may be on its way already.
+    const doubted = this.#isInDoubt;
+    const doubtAgain = (error: unknown): never => {
+      this.#isInDoubt ||= doubted;
+      throw error;
+    };
+    this.#isInDoubt = false;
+    const { snapshot, count } = await readOutbox(pool, this.#snapshot, (item) => this.#take(item)).catch(doubtAgain);
+    if (doubted) await this.#take({ kind: 'gap', gap: { reason: 'reconnect' } }).catch(doubtAgain);
     await taken?.(snapshot, count);
     this.#snapshot = snapshot;
     this.#hasRead = true;

@@ -178,6 +178,8 @@ class RedisBus implements ChangeBus {
   };
 
   #hear(): void {
+    // One that waited to be read when its subscription ended shows nothing of the next.
+    if (!this.#isSubscribed) return;
     this.#heard = this.#options.clock.monotonic();
     if (this.#feed.state === 'up') return;
     this.#backoff.reset();

@@ -54,13 +54,16 @@ export class BerthSearch {
     this.#rounds = 0;
   }
 
-  /** This worker; `otherwise` where it goes before the turn comes. `comes`: the session is not there yet. */
-  at(berth: Berth, otherwise: () => void, comes = true): void {
+  /**
+   * This worker; `otherwise` where it goes before the turn comes. `how`: whether the session is not there yet; that it was there, so that a
+   * worker which is about to stop takes it as well; or that it leaves.
+   */
+  at(berth: Berth, otherwise: () => void, how: 'comes' | 'returns' | 'leaves' = 'comes'): void {
     this.stop();
     const turn = (slot: Slot): void => {
       this.#leaveLine?.();
       this.#leaveLine = this.#hurry = undefined;
-      if (berth.open) {
+      if (how === 'returns' ? berth.linked : berth.open) {
         this.#hurries = false;
         return this.#onTurn(berth, slot);
       }
@@ -70,9 +73,9 @@ export class BerthSearch {
     const slot = berth.attaches.take();
     if (slot !== undefined) return turn(slot);
     // Whoever chooses next must see who stands here already.
-    if (comes) berth.coming++;
+    if (how !== 'leaves') berth.coming++;
     this.#leaveLine = () => {
-      if (comes) berth.coming--;
+      if (how !== 'leaves') berth.coming--;
       berth.attaches.leave(turn);
     };
     this.#hurry = () => berth.attaches.hurry(turn);
@@ -96,11 +99,12 @@ export class BerthSearch {
    * This worker as soon as it is linked again; `otherwise` after `soon` milliseconds where another one could be found, after `late` in any
    * case.
    */
-  returnOf(berth: Berth, times: { readonly soon: number; readonly late: number }, otherwise: () => void): void {
+  returnOf(instance: string, times: { readonly soon: number; readonly late: number }, otherwise: () => void): void {
     this.stop();
     let isLate = false;
     const look = (): void => {
-      if (berth.open) this.at(berth, otherwise);
+      const berth = this.#workers.byInstance(instance);
+      if (berth?.linked === true) this.at(berth, otherwise, 'returns');
       else if (isLate && this.#workers.any) otherwise();
       else this.#forgetChange = this.#workers.onceChanged(look);
     };

@@ -111,7 +111,10 @@ export class Injections {
     if (begun === undefined) return;
     if (begun.number > received) return this.#lost(begun, true);
     begun.received = true;
-    if (!open.includes(begun.number)) this.done(begun.number, 'ended');
+    if (open.includes(begun.number)) return;
+    // Its end was lost with the link: a live event may have failed, and is made anew.
+    if (begun.push === undefined) this.#lost(begun, false);
+    else this.done(begun.number, 'ended');
   }
 
   /** The worker is gone, or has let go. `certain`: what was not received has not run; `unrun`: nor have these. */

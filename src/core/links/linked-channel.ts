@@ -90,8 +90,11 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
   /** The client's own CONNECT is sent again: its page was still loading. */
   #reconnects = false;
   readonly #restores = new Restores();
-  /** While `returning`: when the link was lost, and whether what was not received has certainly not run. */
-  #lost: { readonly certain: boolean; readonly at: number } | undefined;
+  /**
+   * While `returning`: when the link was lost, and whether what was not received has certainly not run. `blind`: the next link was lost as well, so
+   * that nobody can tell which messages were.
+   */
+  #lost: { readonly certain: boolean; readonly at: number; blind: boolean } | undefined;
   /** When something last passed, either way. */
   #passed = -Infinity;
   /** Made when something is first to be started; `gone`: the client is. */
@@ -105,6 +108,8 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
   #onLeft: (() => void) | undefined;
   /** What the session left as it was closed. */
   #leftovers: Leftovers = NOTHING_LEFT;
+  /** The worker was told to stop what it does for the session, which moves. */
+  #letsGo = false;
   /** Somebody wants to hear what the worker says until it has let go. */
   #hasHeir = false;
   /** What the worker cannot take now stays in the session's queue; what was sent is the link's. */
@@ -390,7 +395,10 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
   }
 
   ended(end: VirtualEnd, background: readonly BackgroundHandler[], unrun: readonly number[]): void {
-    if (this.#state === 'closing') return this.#leave(end === 'detached' ? 'done' : 'gone', end === 'lost');
+    if (this.#state === 'closing') {
+      if (end !== 'detached') return this.#leave('gone', end === 'lost');
+      return this.#letsGo ? this.#leave('moved', true, background, unrun) : this.#leave('done', true);
+    }
     switch (end) {
       case 'closed':
         return this.#end('closed');
@@ -457,7 +465,12 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
   #attached(answer: AttachAnswer & { kind: 'attached' }): void {
     const attachment = this.#attachment;
     if (attachment === undefined) return;
-    if (this.#state === 'returning') return this.#returned(answer, answer.sent > attachment.seen);
+    if (this.#state === 'returning') {
+      const missed = answer.sent > attachment.seen || this.#lost?.blind === true;
+      // Counted anew for each link.
+      attachment.seen = 0;
+      return this.#returned(answer, missed);
+    }
     this.#inFlight.reset();
     const { berth, session } = attachment;
     this.#build = berth.worker.manifest.build;
@@ -478,6 +491,8 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
 
   /** The worker kept the session while its link was away. */
   #returned({ received, open }: AttachAnswer & { kind: 'attached' }, missed: boolean): void {
+    // Nobody says again that the client's namespace is connected: another attach does.
+    if (missed && this.#connects.pending) return this.#crashed(false);
     this.#restores.resumed(received, open);
     if (missed) this.#restores.lacks();
     // The worker tells anew what runs.
@@ -494,6 +509,7 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
   #opened(): void {
     this.#state = 'open';
     this.#claim = 'takeover';
+    this.#letsGo = false;
     this.#timer?.cancel();
     this.#search.found();
     this.#forgetDeadline();
@@ -524,7 +540,7 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
     // Somebody waits for it.
     if (this.#hasHeir) this.#search.hurry();
     if (berth === undefined) detach();
-    else this.#search.at(berth, detach, false);
+    else this.#search.at(berth, detach, 'leaves');
   }
 
   #detachWhenDone(): void {
@@ -534,7 +550,9 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
 
   #detach(): void {
     this.#timer?.cancel();
-    if (this.#state === 'leaving') this.#session?.detach('move');
+    if (this.#state !== 'leaving') return;
+    this.#letsGo = true;
+    this.#session?.detach('move');
   }
 
   /** The worker has let go: on to another one. */
@@ -555,7 +573,7 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
     this.#rest();
     this.#state = 'returning';
     if (!isHeld) return this.#crashed(certain);
-    this.#lost = { certain, at: this.#parts.clock.monotonic() };
+    this.#lost = { certain, at: this.#parts.clock.monotonic(), blind: false };
     this.#awaitReturn(attachment.berth, this.#lost);
     // What already waits must not wait for ever.
     this.#sink.drained();
@@ -565,12 +583,13 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
     const { clock, wait } = this.#parts;
     const passed = clock.monotonic() - at;
     const times = { soon: Math.max(0, RETURN - passed), late: Math.max(0, Math.min(KEPT, wait) - passed) };
-    this.#search.returnOf(berth, times, () => this.#crashed(certain));
+    this.#search.returnOf(berth.instance, times, () => this.#crashed(certain));
   }
 
   /** The worker could not be asked, or has the session no more: nobody knows more of it than before. */
   #notReturned(): void {
-    const lost = this.#lost ?? { certain: false, at: -Infinity };
+    const lost = this.#lost ?? { certain: false, at: -Infinity, blind: true };
+    lost.blind = true;
     const berth = this.#attachment?.berth;
     this.#releaseAttach();
     if (berth === undefined || berth.linked) this.#crashed(lost.certain);
@@ -652,13 +671,18 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
   }
 
   /**
-   * It is closed. `done`: the worker let go in order, and has done or will do all that it was given; `gone`: nobody can ask it any more.
-   * `certain`: what it had not received has not run.
+   * It is closed. `done`: the worker let go in order, and has done or will do all that it was given; `moved`: it stopped these handlers, and these
+   * packets have not run; `gone`: nobody can ask it any more. `certain`: what it had not received has not run.
    */
-  #leave(how: 'done' | 'gone', certain: boolean): void {
-    const running = how === 'gone' ? [...(this.#attachment?.running.values() ?? [])] : [];
-    if (how === 'gone') this.#restores.gone();
-    const { again, unsure } = how === 'gone' ? this.#inFlight.takeAll(certain) : { again: [], unsure: 0 };
+  #leave(
+    how: 'done' | 'moved' | 'gone',
+    certain: boolean,
+    stopped: readonly BackgroundHandler[] = [],
+    unrun: readonly number[] = [],
+  ): void {
+    const running = how === 'gone' ? [...(this.#attachment?.running.values() ?? [])] : stopped;
+    if (how !== 'done') this.#restores.gone();
+    const { again, unsure } = how === 'done' ? { again: [], unsure: 0 } : this.#inFlight.takeAll(certain, unrun);
     const background = [...running.filter(isCall), ...this.#restores.take()];
     this.#leftovers = { again, unsure: unsure + running.filter((handler) => !isCall(handler)).length, background };
     this.#finish();

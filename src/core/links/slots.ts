@@ -64,6 +64,9 @@ export class Slots {
   #usedAt = -Infinity;
   /** Nobody from behind the line is let in. */
   #rests = false;
+  #isAdmitting = false;
+  /** A place has become free meanwhile. */
+  #admitAgain = false;
   #restTimer: Timer | undefined;
   #quietTimer: Timer | undefined;
 
@@ -154,6 +157,21 @@ export class Slots {
   #admit(): void {
     // Most often nobody waits.
     if (this.#line.size === 0 && this.#first.size === 0 && this.#behindLine.size === 0) return;
+    this.#admitAgain = true;
+    // Who gets a place may give it back at once: that must not go deeper and deeper where thousands do.
+    if (this.#isAdmitting) return;
+    this.#isAdmitting = true;
+    try {
+      while (this.#admitAgain) {
+        this.#admitAgain = false;
+        this.#admitNext();
+      }
+    } finally {
+      this.#isAdmitting = false;
+    }
+  }
+
+  #admitNext(): void {
     const longest = this.#clock.monotonic() - PATIENCE;
     this.#admitBehind((since) => since <= longest);
     for (const line of [this.#first, this.#line]) {

@@ -111,3 +111,22 @@ describe('behind the line', () => {
     expect(clock.timers).toBe(0);
   });
 });
+
+describe('a long line', () => {
+  it.each([
+    ['there are places enough', (slots: Slots) => void (slots.limit = Infinity)],
+    ['a place is given back', (_: Slots, slot: Slot | undefined) => slot?.release()],
+  ])('of those who give their places back at once goes through when %s', (_what, open) => {
+    const { slots } = make(1);
+    const slot = slots.take();
+    let served = 0;
+    for (let n = 0; n < 50_000; n++) {
+      slots.wait((place) => {
+        served++;
+        place.release();
+      });
+    }
+    open(slots, slot);
+    expect(served).toBe(50_000);
+  });
+});
