@@ -207,6 +207,15 @@ async def test_an_event_chained_by_a_background_handler_is_resolved_by_its_own_c
     assert parent["handed_over"] == child["handed_over"] == "Anonymous()"
 
 
+async def test_a_handler_that_panics_ends_too(backend: Backend) -> None:
+    async with ReflexClient(backend) as client:
+        await hydrated(client)
+        seen = await sent(client, f"{PLAIN}.panic")
+        after = await sent(client, f"{PLAIN}.look")
+    assert (seen["report"]["event"], after["report"]["event"]) == ("panic", "look")
+    assert "notes.Panic" in backend.log
+
+
 async def test_model_states_find_their_options(backend: Backend) -> None:
     async with ReflexClient(backend, session=backend.session) as client:
         await hydrated(client)

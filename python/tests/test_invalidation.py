@@ -22,6 +22,7 @@ import redis
 from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth import alogin, alogout, login, logout, update_session_auth_hash
 from django.contrib.auth.models import Group, Permission
+from django.contrib.sessions.backends.base import UpdateError
 from django.contrib.sessions.models import Session
 from django.db import transaction
 from django.http import HttpRequest
@@ -365,6 +366,46 @@ def test_the_same_in_an_event_loop(told: Listener, user: Person, engine: str) ->
 
     key = asyncio.run(work())
     assert told.heard() == [of_session(key)]
+
+
+def test_a_logout_that_is_cancelled_meanwhile_is_told(
+    told: Listener, user: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = log_in(user)
+    told.heard()
+    reached, go_on = threading.Event(), threading.Event()
+    original = Session.delete
+
+    def delete(row: Session, **named: Any) -> Any:
+        deleted = original(row, **named)
+        reached.set()
+        go_on.wait(15)
+        return deleted
+
+    monkeypatch.setattr(Session, "delete", delete)
+
+    async def work() -> None:
+        leaving = asyncio.create_task(alogout(request_with(key)))
+        assert await asyncio.to_thread(reached.wait, 15)
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        go_on.set()
+        await asyncio.gather(*(task for task in asyncio.all_tasks() if task is not asyncio.current_task()))
+
+    asyncio.run(work())
+    assert not Session.objects.filter(pk=key).exists()
+    assert told.heard() == [of_session(key)]
+
+
+def test_what_an_async_write_raises_is_raised(told: Listener, user: Person) -> None:
+    session = store(log_in(user))
+    told.heard()
+    Session.objects.all().delete()
+    told.heard()
+    with pytest.raises(UpdateError):
+        asyncio.run(session.asave())
+    assert told.heard() == []
 
 
 def test_data_in_a_session_is_nobodys_business(told: Listener, user: Person) -> None:

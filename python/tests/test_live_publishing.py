@@ -237,6 +237,66 @@ class TestTriggers:
         assert [change["model"] for change in heard(1)] == ["board.card"]
 
 
+SEVERAL = """
+from django.conf import settings
+here = settings.DATABASES["default"]
+settings.DATABASES["apart"] = {**here, "NAME": os.environ["TEST_APART"]}
+settings.DATABASES["nowhere"] = {**here, "NAME": "nowhere"}
+class Router:
+    def db_for_write(self, model, **hints):
+        return {"card": "apart", "order": "nowhere"}.get(model._meta.model_name)
+settings.DATABASE_ROUTERS = [Router()]
+django.setup()
+from bridgehead.live import outbox
+from bridgehead.live.change import Change
+def tell(*models, **where):
+    changes = [Change(f"board.{model}", "updated", "1") for model in models]
+    try:
+        return outbox.write_apart(changes, [], **where)
+    except Exception as error:
+        return type(error).__name__
+"""
+
+
+class TestSeveralDatabases:
+    """Items are in the one with an outbox, cards in one that has none, and orders' cannot be reached."""
+
+    @pytest.fixture
+    def told(self, databases: Databases, database: Database) -> Callable[[str], Any]:
+        database.manage("install")
+        environment = {**database.environment, "TEST_APART": databases.make().name}
+
+        def run(code: str, **more: str) -> Any:
+            done = python(["-c", f"import django, os\n{SEVERAL}{code}"], **environment, **more)
+            return done.stdout.split()
+
+        return run
+
+    @pytest.mark.parametrize("models", ["item card", "card item", "order card item", "card order item"])
+    def test_an_outbox_takes_all_in_whatever_order(
+        self, database: Database, told: Callable[..., Any], models: str
+    ) -> None:
+        assert told(f"print(tell(*{models.split()}))") == ["True"]
+        assert [model for model, _, _ in database.outbox()] == [f"board.{model}" for model in models.split()]
+
+    def test_what_has_none_of_its_own_is_not_given_to_others_first(
+        self, database: Database, told: Callable[..., Any]
+    ) -> None:
+        code = "print(tell('card'), tell('order'), tell('card', anywhere=True), tell('order', anywhere=True))"
+        assert told(code) == ["False", "OperationalError", "True", "True"]
+        assert [model for model, _, _ in database.outbox()] == ["board.card", "board.order"]
+
+    def test_a_change_without_another_way_is_told_there(
+        self, database: Database, told: Callable[..., Any], admin: Admin
+    ) -> None:
+        publish = "import bridgehead\nbridgehead.publish('board.card', 'updated', 1)"
+        told(publish)
+        assert database.outbox() == [("board.card", "updated", "1")]
+        told(publish, **admin.environment)
+        assert len(database.outbox()) == 1
+        assert [body["changes"][0]["model"] for _, _, body in admin.requests] == ["board.card"]
+
+
 def hear(server: RedisServer, channel: str) -> Callable[[int], list[dict[str, Any]]]:
     """Subscribe; gives what waits for so many changes."""
     subscription = redis.Redis.from_url(server.url, decode_responses=True).pubsub(ignore_subscribe_messages=True)

@@ -244,6 +244,33 @@ async def test_a_worker_that_stops_has_its_sessions_moved_first(running: Desk) -
         await client.detach()
 
 
+async def test_a_link_that_comes_back_to_a_worker_that_stops_is_told_so(running: Desk) -> None:
+    first, second = await pair(running)
+    client = await VirtualClient(first).open()
+    await client.run("add", label="before")
+    running.signal(first, signal.SIGTERM)
+    await until(lambda: first.received(FrameType.DRAIN), "DRAIN")
+    before = len(running.sidecar.connections)
+    await settle(0.1)
+    first.cut()
+    # It waits for its sidecar, which may take the session up.
+    link = await running.link(before)
+    assert link.manifests[0]["pid"] == first.manifests[0]["pid"]
+    (told,) = await until(lambda: link.received(FrameType.DRAIN), "DRAIN")
+    assert 0 < told["seconds"] < 9.9
+    kinds = [frame.type for frame in link.frames]
+    assert kinds.index(FrameType.MANIFEST) < kinds.index(FrameType.DRAIN)
+    assert isinstance(await client.attach(link, resume=True), sf.Attached)
+    await client.run("add", label="meanwhile")
+    await client.detach("move")
+    await arrive(client, second)
+    await client.run("add", label="there")
+    assert client.state()["count"] == 3
+    await until(lambda: link.closed, "the end of the worker")
+    assert link.received(FrameType.GOAWAY) == [{"reason": "shutdown"}]
+    await client.detach()
+
+
 async def test_a_worker_without_sessions_stops_at_once(running: Desk) -> None:
     first, _ = await pair(running)
     begun = time.monotonic()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
+from typing import Any
 
 import pytest
+from reflex_base.event import Event
 
-from bridgehead import arrival, counters, events, handover
+from bridgehead import arrival, counters, events, handover, virtual_socket
 from bridgehead.annotation import Anonymous, Claims, KnownUser, make
 from bridgehead.keys import Key, Keyring, SecretError
 from bridgehead.rules import RuleTable, compile_rules
@@ -118,6 +121,72 @@ def test_an_arrival_belongs_to_one_event() -> None:
 @pytest.mark.parametrize("data", [None, "text", 7, [], {}, {"router_data": None}, {"router_data": "x"}])
 def test_events_of_any_shape_arrive(data: object) -> None:
     assert arrival.from_client(data).annotation is None
+
+
+class _Future(asyncio.Future[None]):
+    txid = ""
+
+
+class _Processor:
+    def __init__(self) -> None:
+        self.queued: list[Any] = []
+
+    async def enqueue(self, token: str, event: Any) -> _Future:
+        self.queued.append(event)
+        return _Future()
+
+
+async def test_one_event_that_is_sent_for_two_tabs_has_a_note_of_each() -> None:
+    processor, shared = _Processor(), Event(name="a.refresh")
+    handover.Handover(None, lambda: "n", None).wrap_processor(processor)
+    for tab in ("one", "two", "three"):
+        reset = arrival.current.set(arrival.from_client({"router_data": {"pathname": f"/{tab}"}}))
+        await processor.enqueue(tab, shared)
+        arrival.current.reset(reset)
+    notes = [handover.note_of(event) for event in processor.queued]
+    assert [(note.token, note.path) for note in notes] == [("one", "/one"), ("two", "/two"), ("three", "/three")]
+    assert processor.queued == [shared] * 3
+
+
+class _Store:
+    def __init__(self, session_key: str | None) -> None:
+        self.session_key = session_key
+
+
+def test_a_session_is_a_tabs_as_long_as_its_socket_and_until_the_next() -> None:
+    bodies: list[dict[str, Any]] = []
+    tell = handover.Handover(
+        None,
+        lambda: "n",
+        None,
+        tell_session=lambda t, session, cookie: bodies.append({"t": t, "session": session, "cookie": cookie}),
+    ).tell_session
+    for key in ("first", "second", None, "last"):
+        note = handover.Note(token="tab", sid="socket", changed_store=_Store(key))
+        handover.tabs.change(note.token, note.sid, note.changed_store)
+        tell(note)
+    assert [handover.still_holds(body) for body in bodies] == [False, False, False, True]
+    assert not handover.still_holds({**bodies[-1], "t": "another"})
+    handover.tabs.drop("socket", "tab")
+    # Whoever claims the token next has a socket of their own.
+    handover.tabs.change("tab", "another-socket", _Store("last"))
+    assert not handover.still_holds(bodies[-1])
+    handover.tabs.drop("another-socket", "tab")
+
+
+def test_a_page_is_kept_once_for_all_tabs_and_not_at_all_if_it_is_long() -> None:
+    def kept(length: int, **changed: Any) -> Any:
+        path = "/" + "x" * (length // 2 - 1)
+        return virtual_socket._kept_page({"pathname": path, "asPath": path, "query": {}, **changed})
+
+    before = virtual_socket._page.cache_info().currsize
+    assert kept(2_048) is kept(2_048)
+    assert virtual_socket._page.cache_info().currsize == before + 1
+    assert kept(2_050) is None
+    assert kept(2_000_000) is None
+    assert kept(2_050, query={"x": "y"}) is None
+    assert kept(100, query={"x": "y"})["query"] == {"x": "y"}
+    assert virtual_socket._page.cache_info().currsize == before + 1
 
 
 def test_subscribers_that_fail_hurt_nobody(caplog: pytest.LogCaptureFixture) -> None:

@@ -7,6 +7,7 @@ import json
 import uuid
 from collections.abc import AsyncIterator
 from importlib import metadata
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,8 +15,10 @@ import pytest_asyncio
 
 from backend import until
 from bridgehead import session_frames as sf
-from bridgehead.frames import FrameType
-from bridgehead.virtual_socket import WINDOW
+from bridgehead.background import stop_background
+from bridgehead.frames import Frame, FrameDecoder, FrameType
+from bridgehead.virtual_sessions import VirtualSessions
+from bridgehead.virtual_socket import WINDOW, VirtualSocket
 from desk import Desk, desk
 from reflex_client import HYDRATE, ROOT, ReflexClient
 from sidecar import Connection
@@ -305,6 +308,44 @@ async def test_a_takeover_from_another_worker_asks_who_has_the_tab_by_now(link: 
     await third.detach()
 
 
+async def test_of_two_newcomers_the_later_one_asks_the_one_that_was_faster(link: Connection) -> None:
+    holder = await lingering(await VirtualClient(link).open(), 1.0)
+    late, fast = VirtualClient(link, token=holder.token), VirtualClient(link, token=holder.token)
+    # It sees the former session to its end, and the other one does not wait for that.
+    late.attach_soon()
+    fast.attach_soon()
+    await until(lambda: holder.of(sf.Probe), "PROBE")
+    holder.put(sf.Probed(alive=False))
+    fast.answers_probes = True
+    assert isinstance(await fast.attached(), sf.Attached)
+    assert late.messages == []
+    await fast.done(fast.connect())
+    await fast.run("reflex___state____state.hydrate")
+    assert isinstance(await late.attached(), sf.Attached)
+    await late.done(late.connect())
+    assert len(late.events("new_token")) == 1
+    assert fast.events("new_token") == []
+    await fast.run("add", label="mine")
+    assert fast.state()["text"] == "mine"
+    await fast.detach()
+    await late.detach()
+
+
+async def test_a_session_that_loses_its_token_to_one_that_was_attached_meanwhile_is_told(link: Connection) -> None:
+    first = VirtualClient(link)
+    second = VirtualClient(link, token=first.token)
+    for client in (first, second):
+        assert isinstance(await client.attach(takeover=True), sf.Attached)
+    await first.done(first.connect({}))
+    await second.done(second.connect({}))
+    await until(lambda: first.of(sf.Detached), "DETACHED")
+    assert first.of(sf.Detached) == [sf.Detached("takeover")]
+    await second.run("add", label="mine")
+    assert second.state()["text"] == "mine"
+    assert second.events("new_token") == []
+    await second.detach()
+
+
 async def test_two_live_tabs_with_one_token_still_get_theirs(running: Desk, link: Connection) -> None:
     first = await VirtualClient(link).open()
     first.answers_probes = True
@@ -585,6 +626,55 @@ async def test_a_packet_that_a_move_cuts_off_is_not_done(link: Connection) -> No
     assert client.outcome(n) is None
 
 
+async def lingering(client: VirtualClient, seconds: float) -> VirtualClient:
+    """Let the app take so long to take leave of this client."""
+    await client.done(client.send("40/echo,", done=True))
+    await client.done(client.send(f'42/echo,["linger",{seconds}]', done=True))
+    return client
+
+
+async def test_an_event_that_a_handler_yields_once_a_move_has_begun_leaves_its_packet_undone(
+    running: Desk, link: Connection
+) -> None:
+    client = await lingering(await VirtualClient(link).open(), 1.0)
+    text = label()
+    n = client.event("later", label=text, seconds=0.4)
+    await running.probe("later.begun", label=text)
+    detached = await client.detach("move")
+    assert running.probes("later.ended", label=text)
+    assert running.probes("add", label=text) == []
+    assert n not in detached.unrun
+    assert client.outcome(n) is None
+
+
+async def test_an_event_that_waits_for_the_state_of_a_session_that_moves_is_not_done(
+    running: Desk, link: Connection
+) -> None:
+    client = await lingering(await VirtualClient(link).open(), 1.0)
+    text = label()
+    await client.run("hold", label=text, seconds=30)
+    await running.probe("hold", label=text)
+    n = client.event("add", label=text)
+    await until(lambda: client.received == n, "RECEIVED")
+    await settle(0.2)
+    await client.detach("move")
+    assert running.probes("add", label=text) == []
+    assert client.outcome(n) is None
+
+
+@pytest.mark.skipif(not IS_010, reason="reflex 0.9 loads a page by an event of its own, and cancels none")
+async def test_a_page_load_that_a_move_cancels_leaves_its_connect_undone(running: Desk, link: Connection) -> None:
+    client = VirtualClient(link)
+    await client.attach()
+    await lingering(client, 1.0)
+    page = {"pathname": "/slow", "asPath": "/slow", "query": {}}
+    n = client.connect({"event": {"name": f"{ROOT}.hydrate_and_load", "payload": {}, "router_data": page}})
+    await running.probe("slow.begun", label="slow page")
+    detached = await client.detach("move")
+    assert n not in detached.unrun
+    assert client.outcome(n) is None
+
+
 async def test_a_lost_link_keeps_its_sessions_for_the_next(running: Desk) -> None:
     link = await running.link()
     client = await VirtualClient(link).open()
@@ -636,6 +726,46 @@ async def test_sessions_of_a_lost_link_end_after_5_seconds(running: Desk) -> Non
     await client.detach()
 
 
+@pytest.mark.parametrize("is_itself", [True, False])
+async def test_a_session_that_is_brought_from_a_lost_link_has_no_background_handlers_left(
+    running: Desk, *, is_itself: bool
+) -> None:
+    link = await running.link()
+    client = await VirtualClient(link).open()
+    text = label()
+    await client.run("start", label=text)
+    await running.probe("tick.begun", label=text)
+    before = len(running.sidecar.connections)
+    link.cut()
+    next_link = await running.link(before)
+    if is_itself:
+        # Its sidecar gave the session up, and attaches it anew.
+        answer = await client.attach(next_link, takeover=True, former=link.manifests[0]["tokens"])
+    else:
+        # Its client came back meanwhile, in another session.
+        client = VirtualClient(next_link, token=client.token)
+        answer = await client.attach(takeover=True)
+    assert answer == sf.Attached()
+    # Both start its handlers again.
+    assert running.probes("tick.ended", label=text)
+    await client.done(client.connect({}))
+    assert client.events("new_token") == []
+    await client.detach()
+
+
+async def test_a_session_whose_link_is_lost_as_it_ends_cannot_be_taken_up(running: Desk) -> None:
+    link = await running.link()
+    client = await lingering(await VirtualClient(link).open(), 1.0)
+    client.put(sf.Detach("closed"))
+    await settle(0.2)
+    assert client.of(sf.Detached) == []
+    before = len(running.sidecar.connections)
+    link.cut()
+    assert await client.attach(await running.link(before), resume=True) == sf.AttachRefused(
+        "unknown", "this worker has no such session"
+    )
+
+
 async def test_a_client_that_leaves_as_its_lost_session_is_taken_up_ends_it(running: Desk) -> None:
     link = await running.link()
     client = await VirtualClient(link).open()
@@ -659,15 +789,24 @@ async def test_those_that_end_after_5_seconds_are_not_found_by_a_link_that_comes
     await first.run("start", label=text)
     await slow.attach()
     await slow.done(slow.send("40/echo,", done=True))
-    await slow.done(slow.send('42/echo,["linger",2.0]', done=True))
+    await slow.done(slow.send('42/echo,["linger",1.5]', done=True))
     others = [VirtualClient(link) for _ in range(60)]
     for other in others:
         await other.attach()
+    await others[-1].done(others[-1].connect())
+    await others[-1].run("reflex___state____state.hydrate")
+    late = label()
+    await others[-1].run("start", label=late)
     await running.probe("tick.begun", label=text)
+    await running.probe("tick.begun", label=late)
+    left = len(running.probes("echo.disconnect"))
     before = len(running.sidecar.connections)
     link.cut()
     next_link = await running.link(before)
     await running.probe("tick.ended", label=text)
+    # What runs of the last one ends with all others'.
+    await running.probe("tick.ended", label=late)
+    assert len(running.probes("echo.disconnect")) == left
     assert await others[-1].attach(next_link, resume=True) == sf.AttachRefused(
         "unknown", "this worker has no such session"
     )
@@ -764,3 +903,148 @@ async def test_a_worker_tells_its_figures(link: Connection) -> None:
     assert stats[0]["rss"] > 20_000_000
     for client in clients:
         await client.detach()
+
+
+# Moments that no sidecar can choose
+
+
+class StubLink:
+    """A link whose kernel takes what was written when the test says so."""
+
+    sidecar = "a sidecar"
+    is_congested = False
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.takes = asyncio.Event()
+
+    def write(self, frame: bytes) -> None:
+        self.written.append(frame)
+
+    async def handed_over(self) -> None:
+        await self.takes.wait()
+
+
+class StubApp:
+    """As much of an app as its sessions touch; each packet stays with it until the test says `goes_on`."""
+
+    def __init__(self) -> None:
+        self.got: list[bytes] = []
+        self.goes_on = asyncio.Event()
+        self.eio = SimpleNamespace(generate_id=lambda: "eio", sockets={}, _trigger_event=self._trigger_event)
+        self.sio = SimpleNamespace(
+            eio=self.eio,
+            environ={},
+            manager=SimpleNamespace(sid_from_eio_sid=lambda *_: None),
+            start_background_task=None,
+            _handle_event_internal=None,
+        )
+        tokens = SimpleNamespace(sid_to_token={}, link_token_to_sid=None, disconnect_token=None)
+        self.event_namespace = SimpleNamespace(namespace="/_event", _token_manager=tokens)
+        self._registration_context = SimpleNamespace(event_handlers={})
+
+    async def _trigger_event(self, _: str, __: str, data: bytes, **___: Any) -> None:
+        self.got.append(data)
+        await self.goes_on.wait()
+
+
+def stub_socket(sessions: Any, link: Any) -> VirtualSocket:
+    return VirtualSocket(SimpleNamespace(generate_id=lambda: "eio"), sessions, link, 1, "a session")
+
+
+def packet(n: int) -> Frame:
+    (frame,) = FrameDecoder().feed(sf.encode(1, sf.Client(n, b"%d" % n, binary=True)))
+    return frame
+
+
+async def test_the_app_gets_no_packet_before_the_kernel_has_its_received() -> None:
+    app, link = StubApp(), StubLink()
+    sessions = VirtualSessions(app)
+    sessions.opened(link)  # type: ignore[arg-type]
+    socket = stub_socket(sessions, link)
+    sessions._links[link].sockets[1] = socket  # type: ignore[index]
+    link.takes.set()
+    await sessions.on_frames(link, [packet(1)])  # type: ignore[arg-type]
+    await until(lambda: app.got == [b"1"], "the first packet")
+    # The next ones come while the app is at work, and the kernel takes nothing.
+    link.takes.clear()
+    chunk = asyncio.create_task(sessions.on_frames(link, [packet(2), packet(3)]))  # type: ignore[arg-type]
+    await settle(0.05)
+    app.goes_on.set()
+    await settle(0.05)
+    assert socket.received == 3
+    assert app.got == [b"1"]
+    link.takes.set()
+    await chunk
+    await until(lambda: app.got == [b"1", b"2", b"3"], "the rest")
+    assert socket.inbox is None
+
+
+async def test_a_detach_comes_after_the_packets_before_it() -> None:
+    socket = stub_socket(None, StubLink())
+    client, detach = sf.Client(1, b"", binary=True), sf.Detach("closed")
+    assert socket.receive(client)
+    socket.receive_detach(detach)
+    assert socket.take() is None
+    socket.acknowledged = 1
+    assert [socket.take(), socket.take(), socket.take()] == [client, detach, None]
+
+
+async def test_what_a_lost_session_received_is_the_apps_once_the_next_link_has_said_so() -> None:
+    app, link, next_link = StubApp(), StubLink(), StubLink()
+    sessions = VirtualSessions(app)
+    sessions.opened(link)  # type: ignore[arg-type]
+    socket = stub_socket(sessions, link)
+    sessions._links[link].sockets[1] = socket  # type: ignore[index]
+    link.takes.set()
+    await sessions.on_frames(link, [packet(1)])  # type: ignore[arg-type]
+    await until(lambda: app.got == [b"1"], "the first packet")
+    link.takes.clear()
+    chunk = asyncio.create_task(sessions.on_frames(link, [packet(2)]))  # type: ignore[arg-type]
+    await settle(0.05)
+    chunk.cancel()
+    sessions.lost(link, in_order=False)  # type: ignore[arg-type]
+    sessions.opened(next_link)  # type: ignore[arg-type]
+    (attach,) = FrameDecoder().feed(sf.encode(1, sf.Attach("a session", "/", (), "203.0.113.9", resume=True)))
+    chunk = asyncio.create_task(sessions.on_frames(next_link, [attach, packet(3)]))  # type: ignore[arg-type]
+    await settle(0.05)
+    app.goes_on.set()
+    await settle(0.05)
+    assert app.got == [b"1"]
+    next_link.takes.set()
+    await chunk
+    await until(lambda: app.got == [b"1", b"2", b"3"], "the rest")
+
+
+async def test_two_lost_sessions_with_one_id_do_not_hide_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    link = StubLink()
+    sessions = VirtualSessions(StubApp())
+    sessions.opened(link)  # type: ignore[arg-type]
+    first, second = stub_socket(sessions, link), stub_socket(sessions, link)
+    sessions._links[link].sockets.update({1: first, 2: second})  # type: ignore[index]
+    ended: list[tuple[VirtualSocket, str]] = []
+    monkeypatch.setattr(sessions, "end_soon", lambda socket, reason: ended.append((socket, reason)))
+    sessions.lost(link, in_order=False)  # type: ignore[arg-type]
+    assert ended == [(first, "move")]
+    assert sessions.take_lost(link.sidecar, "a session") is second
+
+
+async def test_what_a_session_says_is_kept_no_longer_than_its_client_is_in_doubt() -> None:
+    socket = stub_socket(None, StubLink())
+    socket.echo, socket.probe = [], asyncio.get_running_loop().create_future()
+    # The newcomer who asked may have left.
+    socket.answer_probe(sf.Probed(alive=True))
+    assert socket.echo is None
+
+
+async def test_a_background_handler_that_has_just_ended_is_not_listed() -> None:
+    loop = asyncio.get_running_loop()
+    ended, runs, returned = (loop.create_future() for _ in range(3))
+    ended.set_result(None)
+    task = asyncio.create_task(settle(0))
+    await task
+    handlers = [sf.RunningHandler(name, {}) for name in ("ended", "runs", "returned")]
+    socket = stub_socket(None, StubLink())
+    socket.background = dict(zip("abc", zip(handlers, (ended, runs, returned), strict=True), strict=True))
+    assert await stop_background(socket, SimpleNamespace(_tasks={"c": task})) == (handlers[1],)
+    assert runs.cancelled()

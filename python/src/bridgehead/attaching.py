@@ -30,28 +30,13 @@ async def attach(
     takeover, kept = request.takeover, tuple[str | bytes, ...]()
     if token is not None and takeover and request.former is None:
         # Whoever says so knows that the former session is over.
-        if (holder := sessions.holder(token)) is not None:
-            await _end(sessions, holder)
+        while (holder := sessions.holder(token)) is not None:
+            await _end(sessions, holder, request)
     elif token is not None and not request.force:
-        owner = await sessions.tokens.owner(token)
-        if owner == "here" and sessions.is_leaving(token):
-            takeover = True
-        elif owner == "here" and (holder := sessions.holder(token)) is not None:
-            # Its sidecar gave up on the link that the session came over, and brings it here once more.
-            is_itself = takeover and holder.session_id == request.session
-            probed = Probed(alive=False) if is_itself else await _probe(holder)
-            if probed.alive and takeover:
-                return AttachRefused("taken", "the tab lives in another session"), None
-            if not probed.alive:
-                takeover = True
-                # What it had said until then is the sidecar's to tell, or with the client.
-                seen = len(holder.echo or ()) if probed.seen is None else probed.seen
-                await _end(sessions, holder, feeding_seconds=FEEDING_SECONDS)
-                kept = (*map(_frame_of, probed.kept), *holder.said_since(seen))
-        elif owner == "stale":
-            takeover = True
-        elif owner not in ("here", "nobody", request.former):
-            return AttachRefused("elsewhere", "another worker has this token", owner), None
+        claim = await _claim(sessions, token, request)
+        if isinstance(claim, AttachRefused):
+            return claim, None
+        takeover, kept = claim
     socket = VirtualSocket(sessions.eio, sessions, link, channel, request.session)
     socket.takeover, socket.kept = takeover, kept
     environ = make_environ(request)
@@ -80,14 +65,40 @@ def resume(
     return Attached(socket.received, sent, socket.open_numbers()), socket
 
 
-async def _end(sessions: VirtualSessions, holder: VirtualSocket, *, feeding_seconds: float = 0) -> None:
+async def _claim(
+    sessions: VirtualSessions, token: str, request: Attach
+) -> AttachRefused | tuple[bool, tuple[str | bytes, ...]]:
+    """Whether the newcomer takes the token over, and what is handed on to it."""
+    takeover, kept = request.takeover, tuple[str | bytes, ...]()
+    # Anew after each wait: another newcomer may have it by then.
+    while (owner := await sessions.tokens.owner(token)) == "here" and (holder := sessions.holder(token)) is not None:
+        # Its sidecar gave up on the link that the session came over, and brings it here once more.
+        is_itself = request.takeover and holder.session_id == request.session
+        probed = Probed(alive=False) if is_itself else await _probe(holder)
+        if probed.alive:
+            taken = AttachRefused("taken", "the tab lives in another session")
+            return taken if request.takeover else (False, ())
+        takeover = True
+        # What it had said until then is the sidecar's to tell, or with the client.
+        seen = len(holder.echo or ()) if probed.seen is None else probed.seen
+        await _end(sessions, holder, request, feeding_seconds=FEEDING_SECONDS)
+        kept = (*map(_frame_of, probed.kept), *holder.said_since(seen))
+    if owner not in ("here", "stale", "nobody", request.former):
+        return AttachRefused("elsewhere", "another worker has this token", owner)
+    return takeover or owner == "stale" or sessions.is_leaving(token), kept
+
+
+async def _end(
+    sessions: VirtualSessions, holder: VirtualSocket, request: Attach, *, feeding_seconds: float = 0
+) -> None:
     """To its end, even where the newcomer leaves meanwhile."""
 
     async def end() -> None:
         if holder.task is not None and feeding_seconds:
             # The app has what was acknowledged, as before a DETACH.
             await asyncio.wait({holder.task}, timeout=feeding_seconds)
-        await sessions.end(holder, "takeover")
+        # A sidecar that brings a session from a lost link starts its background handlers again.
+        await sessions.end(holder, "move" if request.takeover and holder.link is None else "takeover")
 
     await asyncio.shield(sessions.run(end()))
 
@@ -104,12 +115,9 @@ async def _probe(holder: VirtualSocket) -> Probed:
         holder.link.write(session_frames.encode(holder.channel, Probe()))
     try:
         async with asyncio.timeout(PROBE_SECONDS):
-            probed = await asyncio.shield(holder.probe)
+            return await asyncio.shield(holder.probe)
     except TimeoutError:
         return Probed(alive=False, seen=0)
-    if probed.alive:
-        holder.echo = None
-    return probed
 
 
 def _frame_of(text: str) -> str | bytes:

@@ -26,12 +26,25 @@ def describe(event: Any) -> RunningHandler:
     return RunningHandler(event.name, json.loads(text) if fits else None)
 
 
+def cancel_background(socket: VirtualSocket) -> None:
+    """Cancel this session's background handlers without waiting for them."""
+    for _, future in (socket.background or {}).values():
+        future.cancel()
+
+
 async def stop_background(socket: VirtualSocket, processor: Any) -> tuple[RunningHandler, ...]:
     """Cancel this session's background handlers, and no other's; those that ran."""
-    running, socket.background = socket.background or {}, None
-    tasks = [task for txid in running if (task := processor._tasks.get(txid)) is not None]
-    for _, future in running.values():
+    known, socket.background = socket.background or {}, None
+    running: list[RunningHandler] = []
+    tasks: list[asyncio.Task[Any]] = []
+    for txid, (handler, future) in known.items():
+        task = processor._tasks.get(txid)
+        # One may have ended this moment, before it was told.
+        if not future.done() and (task is None or not task.done()):
+            running.append(handler)
+        if task is not None:
+            tasks.append(task)
         future.cancel()
     if tasks:
         await asyncio.wait(tasks, timeout=_CANCEL_SECONDS)
-    return tuple(handler for handler, _ in running.values())
+    return tuple(running)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from bridgehead.frames import FrameType
 from bridgehead.virtual_sessions import VirtualSessions
 
 logger = logging.getLogger("bridgehead")
@@ -16,11 +15,8 @@ async def drain(sessions: VirtualSessions, seconds: float) -> None:
 
     New sessions are refused from now on. Without sessions there is nothing to wait for.
     """
-    sessions.is_draining = True
-    # Also over links that carry none: their sidecars would go on choosing this worker, and be refused.
-    for link in sessions.links:
-        link.send(FrameType.DRAIN, {"seconds": seconds})
-    count = sessions.linked_count
+    sessions.drain(seconds)
+    count = sessions.count
     if not count:
         return
     logger.info("about to stop: %d sessions are to be moved within %g s", count, seconds)
@@ -28,4 +24,4 @@ async def drain(sessions: VirtualSessions, seconds: float) -> None:
         async with asyncio.timeout(seconds):
             await sessions.emptied()
     except TimeoutError:
-        logger.warning("%d of %d sessions were not moved within %g s", sessions.linked_count, count, seconds)
+        logger.warning("%d of %d sessions were not moved within %g s", sessions.count, count, seconds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from bridgehead.background import stop_background
+from bridgehead.background import cancel_background, stop_background
 from bridgehead.session_frames import Detach, Detached, DetachedReason, RunningHandler
 from bridgehead.virtual_socket import VirtualSocket
 
@@ -29,6 +29,12 @@ async def end(sessions: VirtualSessions, socket: VirtualSocket, reason: Detached
         await asyncio.wait({socket.task}, timeout=_FEEDING_SECONDS)
     await _disconnect(sessions, socket, why)
     return Detached(reason, background, unrun)
+
+
+def stop(sessions: VirtualSessions, socket: VirtualSocket) -> None:
+    """Let nothing of the session begin or go on, long before it ends."""
+    _stop_work(socket, sessions.app.event_processor)
+    cancel_background(socket)
 
 
 def _stop_work(socket: VirtualSocket, processor: Any) -> tuple[int, ...]:

@@ -9,9 +9,11 @@ hands it over, since Reflex logs events that it cannot read.
 from __future__ import annotations
 
 import contextvars
+import copy
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal, Protocol
@@ -76,6 +78,10 @@ _current: contextvars.ContextVar[Note | None] = contextvars.ContextVar("bridgehe
 
 tabs = TabSessions()
 
+_MAX_TOLD = 10_000
+# The token and the socket of the tabs that sidecars were told of, by the token's hash.
+_told: OrderedDict[str, tuple[str, str]] = OrderedDict()
+
 
 def current_note() -> Note:
     """The note of the event that this task handles; an empty one outside of events.
@@ -99,6 +105,12 @@ def note_of(event: object) -> Note:
 def changed_session(note: Note) -> tuple[bool, str | None]:
     """Whether a handler gave the tab another session than its socket's cookie names, and its key (None: none)."""
     return tabs.find(note.token, note.sid)
+
+
+def still_holds(told: Mapping[str, Any]) -> bool:
+    """Whether the tab that a SESSION tells of has its socket still, and that session."""
+    tab = _told.get(told["t"])
+    return tab is not None and tabs.find(*tab) == (True, told["cookie"])
 
 
 def session_touched(store: SessionStore) -> None:
@@ -178,12 +190,15 @@ class Handover:
         setattr(namespace, _MARK, True)
 
     def wrap_processor(self, processor: Any) -> None:
-        """Put the note beside every event that is enqueued."""
+        """Put the note beside every event that is enqueued, and see that each one's future ends."""
         if getattr(processor, _MARK, False):
             return
         original: Callable[..., Awaitable[Any]] = processor.enqueue
 
         async def enqueue(token: str, event: Any, ev_ctx: Any = None) -> Any:
+            if hasattr(event, _ATTRIBUTE):
+                # An app may send one instance again and again, for many tabs: the others' notes are not this one's.
+                event = copy.copy(event)
             note = self._note(processor, token, event, ev_ctx)
             # The event is frozen, and has no hash to be a key of a weak dictionary.
             object.__setattr__(event, _ATTRIBUTE, note)
@@ -194,6 +209,7 @@ class Handover:
             return future
 
         processor.enqueue = enqueue
+        _end_every_future(processor)
         setattr(processor, _MARK, True)
 
     def _note(self, processor: Any, token: str, event: Any, ev_ctx: Any) -> Note:
@@ -292,13 +308,40 @@ class Handover:
         if note.told != told:
             note.told = told
             session = note.work.socket.session_id if note.work is not None else None
-            self._tell(token_hash(note.token), session, *told)
+            tab = token_hash(note.token)
+            _told[tab] = note.token, note.sid
+            _told.move_to_end(tab)
+            if len(_told) > _MAX_TOLD:
+                _told.popitem(last=False)
+            self._tell(tab, session, *told)
 
     def _ignored(self, reason: Reason) -> None:
         counters.add(f"annotation.{reason}")
         if reason not in self._said:
             self._said.add(reason)
             logger.warning("an annotation was ignored: %s (counted from now on, not logged again)", reason)
+
+
+def _end_every_future(processor: Any) -> None:
+    """Reflex minds a handler's `Exception` and its cancellation: with anything else, such as a Rust panic, its future
+    would stay open, and with it the work that waits for it.
+    """
+    original: Callable[[Any], None] | None = getattr(processor, "_finish_task", None)
+    if original is None:
+        return
+
+    def finish_task(task: Any) -> None:
+        from reflex_base.event.context import EventContext
+
+        try:
+            original(task)
+        except BaseException:
+            future = processor._futures.get(task.get_context().run(EventContext.get).txid)
+            if future is not None and not future.done():
+                future.cancel()
+            raise
+
+    processor._finish_task = finish_task
 
 
 def _sid(came: Arrival, router_data: Any) -> str:

@@ -16,4 +16,7 @@ class StoppedSessions(Middleware):
 
     async def preprocess(self, app: Any, state: Any, event: Event) -> StateUpdate | None:
         work = note_of(event).work
-        return StateUpdate() if work is not None and work.socket.is_stopped else None
+        if work is None or not work.socket.is_stopped:
+            return None
+        work.socket.forget_work(work.n)
+        return StateUpdate()

@@ -24,13 +24,21 @@ class Tokens:
     """Wraps the token manager of one app's event namespace.
 
     `is_live` tells which Socket.IO sids are virtual sessions that have not ended, `takes_over` whether the one that is
-    being linked takes its token over.
+    being linked takes its token over; `ousted` ends the one that loses it.
     """
 
-    def __init__(self, manager: Any, *, is_live: Callable[[str], bool], takes_over: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        manager: Any,
+        *,
+        is_live: Callable[[str], bool],
+        takes_over: Callable[[], bool],
+        ousted: Callable[[str], None],
+    ) -> None:
         self._manager = manager
         self._is_live = is_live
         self._takes_over = takes_over
+        self._ousted = ousted
         self._link: Any = manager.link_token_to_sid
         self._redis: Any = getattr(manager, "redis", None)
         if not manager.sid_to_token:
@@ -86,6 +94,9 @@ class Tokens:
         former = manager.token_to_socket.get(token)
         if former is not None and manager.sid_to_token.get(former.sid) == token:
             del manager.sid_to_token[former.sid]
+        if former is not None and former.sid != sid and self._is_live(former.sid):
+            # It came between the newcomer's attach and its CONNECT, and would get nothing any more.
+            self._ousted(former.sid)
         manager.token_to_socket[token] = record
         manager.sid_to_token[sid] = token
         counters.add("session.takeover")

@@ -16,7 +16,7 @@ from typing import Any, cast
 from bridgehead import attaching, counters, ending, session_frames, work
 from bridgehead.clock import Clock, SystemClock
 from bridgehead.feeding import feed
-from bridgehead.frames import Frame, FrameError
+from bridgehead.frames import Frame, FrameError, FrameType
 from bridgehead.link import Link
 from bridgehead.manifest import SessionFacts
 from bridgehead.session_frames import (
@@ -69,8 +69,9 @@ class VirtualSessions:
             self.namespace._token_manager,
             is_live=lambda sid: self._socket_of(sid) is not None,
             takes_over=_takes_over,
+            ousted=self._oust,
         )
-        self.is_draining = False
+        self._drained_by: float | None = None
         self._handlers: Any = app._registration_context.event_handlers
         self._clock = clock or SystemClock()
         self._links: dict[Link, _Channels] = {}
@@ -95,25 +96,28 @@ class VirtualSessions:
     def opened(self, link: Link) -> None:
         """A link with a sidecar is open."""
         self._links[link] = _Channels()
+        if self.is_draining:
+            # The link sends its MANIFEST first, in this turn of the event loop.
+            asyncio.get_running_loop().call_soon(self._tell_drain, link)
 
     async def on_frames(self, link: Link, frames: Iterable[Frame]) -> None:
         """The frames of one chunk: acknowledge, in one write, and only then give the app what they carry."""
         channels = self._links[link]
-        fed: dict[VirtualSocket, None] = {}
+        fed: dict[VirtualSocket, int] = {}
         for frame in frames:
             message = session_frames.decode(frame)
             if message is not None:
                 self._on_message(link, channels, frame.channel, message, fed)
         if not fed:
             return
-        for socket in fed:
-            link.write(session_frames.encode(socket.channel, Received(socket.received)))
+        for socket, received in fed.items():
+            link.write(session_frames.encode(socket.channel, Received(received)))
         await link.handed_over()
-        for socket in fed:
-            self._has_input(socket)
+        for socket, received in fed.items():
+            self._acknowledged(socket, received)
 
     def _on_message(
-        self, link: Link, channels: _Channels, channel: int, message: Message, fed: dict[VirtualSocket, None]
+        self, link: Link, channels: _Channels, channel: int, message: Message, fed: dict[VirtualSocket, int]
     ) -> None:
         if isinstance(message, Attach):
             if channel in channels.sockets or channel in channels.attaching:
@@ -135,7 +139,7 @@ class VirtualSessions:
         match message:
             case Client() | Inject() | Resync():
                 if socket.receive(message):
-                    fed[socket] = None
+                    fed[socket] = socket.received
                     if socket.inbox_bytes > 2 * WINDOW + session_frames.MAX_PAYLOAD:
                         self.end_soon(socket, "failed")
             case Credit():
@@ -144,7 +148,7 @@ class VirtualSessions:
                 self.end_soon(socket, "move")
             case Detach():
                 socket.receive_detach(message)
-                fed[socket] = None
+                fed[socket] = socket.received
             case Probed():
                 socket.answer_probe(message)
 
@@ -163,8 +167,13 @@ class VirtualSessions:
             _, socket = loss
             socket.link = None
             socket.answer_probe(Probed(alive=False, seen=0))
-            if not in_order:
-                self._lost[socket.session_id] = loss
+            if in_order or socket.closing:
+                continue
+            former = self._lost.get(socket.session_id)
+            self._lost[socket.session_id] = loss
+            if former is not None:
+                # Nobody can take it up any more.
+                self.end_soon(former[1], "move")
         self._changed.set()
         if losses:
             self.run(self._end_all([socket for _, socket in losses]) if in_order else self._expire(losses))
@@ -177,6 +186,8 @@ class VirtualSessions:
         for socket in expired:
             del self._lost[socket.session_id]
             counters.add("session.expired")
+            # By now its sidecar starts elsewhere what ran here: none may wait for its turn to end.
+            ending.stop(self, socket)
         await self._end_all(expired, "move")
 
     async def _end_all(self, sockets: Sequence[VirtualSocket], reason: DetachedReason = "lost") -> None:
@@ -215,11 +226,12 @@ class VirtualSessions:
         channels.sockets[channel] = socket
         socket.tell_rest()
         socket.pump()
-        self.run(self._resumed(link, socket))
+        # By the time that the kernel has the answer, more may have come.
+        self.run(self._resumed(link, socket, socket.received))
 
-    async def _resumed(self, link: Link, socket: VirtualSocket) -> None:
+    async def _resumed(self, link: Link, socket: VirtualSocket, received: int) -> None:
         await link.handed_over()
-        self._has_input(socket)
+        self._acknowledged(socket, received)
 
     def _never_attached(self, link: Link, channels: _Channels, channel: int, task: asyncio.Task[None]) -> None:
         """Its client left before the task's first step, so nothing of `_attach` ran: answer in its place."""
@@ -233,23 +245,46 @@ class VirtualSessions:
                 link.write(session_frames.encode(channel, _detached_by(cancelled)))
         self._changed.set()
 
-    def _has_input(self, socket: VirtualSocket) -> None:
+    def _acknowledged(self, socket: VirtualSocket, received: int) -> None:
+        socket.acknowledged = max(socket.acknowledged, received)
         if socket.task is None and socket.inbox and socket.link is not None:
             socket.task = self.run(feed(self, socket))
 
     # Ends
+
+    def drain(self, seconds: float) -> None:
+        """Take no new sessions, and have the sidecars move theirs within so many seconds."""
+        self._drained_by = self._clock.monotonic() + seconds
+        # Also over links that carry none: their sidecars would go on choosing this worker, and be refused.
+        for link in self._links:
+            link.send(FrameType.DRAIN, {"seconds": seconds})
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether this worker is about to stop."""
+        return self._drained_by is not None
+
+    def _tell_drain(self, link: Link) -> None:
+        if self._drained_by is not None:
+            link.send(FrameType.DRAIN, {"seconds": max(0.0, self._drained_by - self._clock.monotonic())})
 
     def end_soon(self, socket: VirtualSocket, reason: DetachedReason) -> None:
         """End a session from where nothing can wait."""
         if not socket.closing:
             self.run(self.end(socket, reason))
 
+    def _oust(self, sid: str) -> None:
+        if (socket := self._socket_of(sid)) is not None:
+            self.end_soon(socket, "takeover")
+
     async def end(self, socket: VirtualSocket, reason: DetachedReason, why: str | None = None) -> None:
         """The app sees the client leave, then the sidecar hears of it. `why` is engineio's word for it."""
         if socket.closing:
             return
         socket.closing = True
-        self._lost.pop(socket.session_id, None)
+        loss = self._lost.get(socket.session_id)
+        if loss is not None and loss[1] is socket:
+            del self._lost[socket.session_id]
         if why is None:
             reasons = self.eio.reason
             why = reasons.CLIENT_DISCONNECT if reason == "closed" else reasons.TRANSPORT_CLOSE
@@ -318,12 +353,7 @@ class VirtualSessions:
     @property
     def count(self) -> int:
         """Sessions that this worker has, those of a lost link included."""
-        return self.linked_count + len(self._lost)
-
-    @property
-    def linked_count(self) -> int:
-        """Sessions on links."""
-        return sum(len(channels.sockets) + len(channels.attaching) for channels in self._links.values())
+        return sum(self.links.values()) + len(self._lost)
 
     @property
     def links(self) -> dict[Link, int]:
@@ -340,8 +370,8 @@ class VirtualSessions:
         )
 
     async def emptied(self) -> None:
-        """Wait until no link carries a session."""
-        while self.linked_count:
+        """Wait until this worker has no session, and none that its sidecar may still take up."""
+        while self.count:
             self._changed.clear()
             await self._changed.wait()
 

@@ -67,6 +67,7 @@ class VirtualSocket:
         "_taken",
         "_waiting",
         "_waiting_bytes",
+        "acknowledged",
         "background",
         "channel",
         "closed",
@@ -117,6 +118,8 @@ class VirtualSocket:
         # Where its tab last was: what the client says of its page in an event.
         self.page: dict[str, Any] | None = None
         self.received = 0
+        # The last number whose RECEIVED the kernel has: the app gets nothing beyond it.
+        self.acknowledged = 0
         self.sent = 0
         self.inbox: deque[Waiting] | None = None
         self.inbox_bytes = 0
@@ -264,9 +267,12 @@ class VirtualSocket:
         self.inbox.append(message)
 
     def take(self) -> Waiting | None:
-        """The next message for the app, in order."""
+        """The next message for the app, in order; none that may still be sent elsewhere."""
         if not self.inbox:
             self.inbox = None
+            return None
+        first = self.inbox[0]
+        if not isinstance(first, Detach) and first.n > self.acknowledged:
             return None
         return self.inbox.popleft()
 
@@ -327,6 +333,9 @@ class VirtualSocket:
         """The sidecar has asked the client, or cannot any more."""
         if self.probe is not None and not self.probe.done():
             self.probe.set_result(answer)
+            if answer.alive:
+                # Here, since the newcomer may have left meanwhile.
+                self.echo = None
 
     def background_started(self, event: Any, future: Any) -> None:
         """A background handler is about to run."""
@@ -376,7 +385,11 @@ class VirtualSocket:
         if isinstance(router_data, dict) and isinstance(router_data.get("pathname"), str):
             page = {key: router_data[key] for key in ("pathname", "asPath", "query") if key in router_data}
             if page != self.page:
-                self.page = _shared_page(page)
+                self.page = _kept_page(page)
+
+
+# A client says what it likes of its page; of a longer one Reflex's state alone knows.
+_MAX_PAGE = 2_048
 
 
 @lru_cache(maxsize=1024)
@@ -384,7 +397,9 @@ def _page(pathname: str, as_path: str) -> dict[str, Any]:
     return {"pathname": pathname, "asPath": as_path, "query": {}}
 
 
-def _shared_page(page: dict[str, Any]) -> dict[str, Any]:
-    """One for all tabs that show the same page; pages are read, never written."""
+def _kept_page(page: dict[str, Any]) -> dict[str, Any] | None:
+    """One for all tabs that show the same page, since pages are read, never written; None for one that is too long."""
     path = page.get("asPath")
+    if len(page["pathname"]) + (len(path) if isinstance(path, str) else 0) > _MAX_PAGE:
+        return None
     return _page(page["pathname"], path) if isinstance(path, str) and page.get("query") == {} else page

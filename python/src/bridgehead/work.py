@@ -78,7 +78,8 @@ class Work:
         """An event of this work is enqueued; gives the work that its own events belong to."""
         handler = self.socket.host.handler(event.name)
         if self.socket.is_stopped:
-            # Its session goes on elsewhere.
+            # Its session goes on elsewhere, and this part of the packet's work is not done.
+            self.socket.forget_work(self.n)
             future.cancel()
             return self
         if handler is None:
@@ -107,6 +108,9 @@ class Work:
 
     def _ended(self, future: Any) -> None:
         self._pending -= 1
+        if self.socket.is_stopped and future.cancelled():
+            # By the move, or as the app took leave of its client.
+            self.socket.forget_work(self.n)
         if future in self._roots:
             if future.cancelled():
                 self._note("cancelled")

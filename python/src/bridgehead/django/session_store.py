@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import functools
 import threading
@@ -30,6 +31,8 @@ _CHUNK = 1_000
 # The keys that the outermost call under way has touched, with whether they are new; None outside of calls.
 _touched: contextvars.ContextVar[dict[str, bool] | None] = contextvars.ContextVar("bridgehead_touched", default=None)
 _lock = threading.Lock()
+# The writes under way of async code: an event loop keeps no task alive by itself.
+_writing: set[asyncio.Task[Any]] = set()
 
 
 def session_store() -> Any:
@@ -85,10 +88,7 @@ def _watched(original: Callable[..., Any], name: str) -> Callable[..., Any]:
 
 
 def _watched_async(original: Callable[..., Any], name: str) -> Callable[..., Any]:
-    @functools.wraps(original)
-    async def call(self: Any, *arguments: Any, **named: Any) -> Any:
-        outer = _touched.get()
-        touched: dict[str, bool] = {} if outer is None else outer
+    async def write(self: Any, touched: dict[str, bool], arguments: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
         reset = _touched.set(touched)
         try:
             key_before = _before(self, name, touched, arguments, named)
@@ -96,10 +96,25 @@ def _watched_async(original: Callable[..., Any], name: str) -> Callable[..., Any
             _after(self, name, touched, key_before, _must_create(arguments, named))
         finally:
             _touched.reset(reset)
-        if outer is None and touched:
+        return result
+
+    async def write_and_tell(self: Any, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
+        touched: dict[str, bool] = {}
+        result = await write(self, touched, arguments, named)
+        if touched:
             # Where Django's own database code runs, since only there a transaction is known.
             await sync_to_async(_tell, thread_sensitive=True)(self, touched)
         return result
+
+    @functools.wraps(original)
+    async def call(self: Any, *arguments: Any, **named: Any) -> Any:
+        if (outer := _touched.get()) is not None:
+            return await write(self, outer, arguments, named)
+        # Whoever is cancelled meanwhile leaves at once, but the database's thread goes on: what it did must be told.
+        task = asyncio.create_task(write_and_tell(self, arguments, named))
+        _writing.add(task)
+        task.add_done_callback(_writing.discard)
+        return await asyncio.shield(task)
 
     return call
 

@@ -113,12 +113,33 @@ def write_push_apart(push_id: str, message: str) -> bool:
     return using is not None and _apart(_INSERT, [[push_id], [""], ["push"], [message], [None]], using)
 
 
-def write_apart(changes: Sequence[Change], gaps: Sequence[str | None]) -> bool:
-    """The same with gaps, from a thread that has no other business with databases."""
-    using = database_of(changes[0].model if changes else "") if may_exist() else None
-    if using is None or (changes and not _apart(_INSERT, _columns(changes), using)):
+def write_apart(changes: Sequence[Change], gaps: Sequence[str | None], *, anywhere: bool = False) -> bool:
+    """Changes and gaps, from a thread that has no other business with databases: all of them into one outbox.
+
+    It is that of a database which one of them belongs to, with `anywhere` that of any. Raises where there is none and a
+    database could not be asked.
+    """
+    if not may_exist():
         return False
-    return not gaps or _apart(_INSERT_GAP, [[model or "" for model in gaps]], using)
+    from django.db import Error, connections
+
+    own = (database_of(label) for label in [*(change.model for change in changes), *(gap or "" for gap in gaps)])
+    failure: Error | None = None
+    for using in dict.fromkeys((*own, *(connections if anywhere else ()))):
+        try:
+            if using is not None and _write_all(changes, gaps, using):
+                return True
+        except Error as error:
+            failure = failure or error
+    if failure is not None:
+        raise failure
+    return False
+
+
+def _write_all(changes: Sequence[Change], gaps: Sequence[str | None], using: str) -> bool:
+    if changes and not _apart(_INSERT, _columns(changes), using):
+        return False
+    return not gaps or _apart(_INSERT_GAP, [[gap or "" for gap in gaps]], using)
 
 
 def _columns(changes: Sequence[Change]) -> Columns:

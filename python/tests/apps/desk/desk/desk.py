@@ -60,6 +60,13 @@ class DeskState(rx.State):
         yield DeskState.slow(label + "-2", seconds)
 
     @rx.event
+    async def later(self, label: str, seconds: float):
+        write("later.begun", label=label)
+        await asyncio.sleep(seconds)
+        write("later.ended", label=label)
+        yield DeskState.add(label)
+
+    @rx.event
     def fail(self, label: str):
         write("fail", label=label)
         raise ValueError("as asked")
@@ -93,6 +100,12 @@ class DeskState(rx.State):
         write("once", label=label)
         async with self:
             self.text = label
+
+    @rx.event(background=True)
+    async def hold(self, label: str, seconds: float):
+        async with self:
+            write("hold", label=label)
+            await asyncio.sleep(seconds)
 
     @rx.event
     def start(self, label: str):
@@ -146,5 +159,6 @@ class EchoNamespace(socketio.AsyncNamespace):
 app = rx.App()
 app.add_page(index, route="/")
 app.add_page(index, route="/loading", on_load=DeskState.loaded)
+app.add_page(index, route="/slow", on_load=DeskState.slow("slow page", 30))
 app.add_page(index, route="/item/[number]")
 app.sio.register_namespace(EchoNamespace("/echo"))

@@ -8,6 +8,10 @@ from notes import needs, people, probe
 from notes.models import Note
 
 
+class Panic(BaseException):
+    """As those of Rust extensions, which are no `Exception`."""
+
+
 class Probing(rx.State, mixin=True):
     """Every handler writes down what reflex-django did for its event."""
 
@@ -39,6 +43,11 @@ class PlainState(Probing, rx.State):
     @rx.event
     def look(self, label: str):
         self._write(label)
+
+    @rx.event
+    def panic(self, label: str):
+        self._write(label)
+        raise Panic
 
     @rx.event
     def by_resolver(self, label: str):
