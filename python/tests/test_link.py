@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from backend import until
-from bridgehead import counters, link_pool
+from bridgehead import counters
 from bridgehead.frames import FrameType, encode, encode_control
 from bridgehead.keys import Keyring, base64url
 from bridgehead.link import MAX_QUERIES, Link, Worker
@@ -566,55 +566,6 @@ async def test_a_sidecar_that_missed_nothing_keeps_what_it_knows() -> None:
         await side.redial()
         await opened(sidecar, 2)
         assert side.missed == 0
-
-
-def a_session(number: int) -> dict[str, Any]:
-    return {"t": f"tab-{number}", "session": None, "cookie": f"cookie-{number}"}
-
-
-@pytest.mark.parametrize("when", ["before the link broke", "while there was none"])
-async def test_a_tabs_session_is_told_again_to_a_link_that_opens(when: str) -> None:
-    sidecar = Sidecar(SECRET)
-    async with linked(sidecar, still_holds=lambda body: body["t"] != "tab-1") as side:
-        connection = await opened(sidecar)
-        if when.startswith("while"):
-            connection.cut()
-            await until(lambda: not side.pool.open_links, "the end of the link")
-        side.pool.tell_session(a_session(0))
-        side.pool.broadcast(FrameType.INVALIDATE, {"id": "1", "all": True}, must_hear=True)
-        # Its tab has left, or has another session, by the time that there is a link.
-        side.pool.tell_session(a_session(1))
-        side.pool.tell_session(a_session(2))
-        connection.cut()
-        await until(lambda: not side.pool.open_links, "the end of the link")
-        await side.redial()
-        again = await opened(sidecar, 2)
-        await until(lambda: again.received(FrameType.INVALIDATE), "the invalidation, which is behind")
-        assert again.received(FrameType.SESSION) == [a_session(0), a_session(2)]
-
-
-async def test_a_tabs_session_is_not_told_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link_pool, "MAX_REPEATED", 2)
-    sidecar = Sidecar(SECRET)
-    async with linked(sidecar, still_holds=lambda body: True) as side:
-        (await opened(sidecar)).cut()
-        await until(lambda: not side.pool.open_links, "the end of the link")
-        side.pool.tell_session(a_session(0))
-        side.clock.now += link_pool.REPEAT_SECONDS - 1
-        for number in (1, 2, 3):
-            side.pool.tell_session(a_session(number))
-        await side.redial()
-        again = await opened(sidecar, 2)
-        await until(lambda: len(again.received(FrameType.SESSION)) == 2, "them")
-        assert again.received(FrameType.SESSION) == [a_session(2), a_session(3)]
-        again.cut()
-        await until(lambda: not side.pool.open_links, "the end of the link")
-        side.clock.now += link_pool.REPEAT_SECONDS
-        side.pool.broadcast(FrameType.INVALIDATE, {"id": "1", "all": True}, must_hear=True)
-        await side.redial()
-        last = await opened(sidecar, 3)
-        await until(lambda: last.received(FrameType.INVALIDATE), "the invalidation")
-        assert last.received(FrameType.SESSION) == []
 
 
 async def test_a_sidecar_that_stops_reading_loses_its_link() -> None:

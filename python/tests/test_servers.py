@@ -84,25 +84,30 @@ class Server:
         if not app_folder.exists():
             shutil.copytree(TESTS / "apps" / app, app_folder, ignore=shutil.ignore_patterns("__pycache__", ".*"))
         paths = [".", str(SOURCE), *([str(GUNICORN)] if arguments[0] == "gunicorn" else [])]
+        environment = {
+            **{key: value for key, value in os.environ.items() if not key.startswith("BRIDGEHEAD_")},
+            "HOME": str(folder),
+            "PYTHONPATH": os.pathsep.join(paths),
+            "PYTHONUNBUFFERED": "1",
+            "REFLEX_TELEMETRY_ENABLED": "false",
+            "REFLEX_REDIS_URL": "",
+            "RX_AUTO_EXPORT_ON_START": "0",
+            # `reflex run --backend-only` says so to its servers: no frontend is built.
+            "__REFLEX_SKIP_COMPILE": "true",
+            "TEST_PROBE": str(folder / "probe.jsonl"),
+            "BRIDGEHEAD_SECRET": SECRET,
+            "BRIDGEHEAD_DRAIN_SECONDS": str(DRAIN),
+            **environment,
+        }
+        if app == "desk":
+            # Workers of reflex 0.9 that start at once in a new folder may read a list of pages that is half written.
+            evaluate = [sys.executable, "-c", "from desk.desk import app; app()"]
+            subprocess.run(evaluate, cwd=app_folder, env=environment, capture_output=True, check=True)
         with self._log.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", *(argument.replace("PORT", str(free_port())) for argument in arguments)],
                 cwd=app_folder,
-                env={
-                    **{key: value for key, value in os.environ.items() if not key.startswith("BRIDGEHEAD_")},
-                    "HOME": str(folder),
-                    "PYTHONPATH": os.pathsep.join(paths),
-                    "PYTHONUNBUFFERED": "1",
-                    "REFLEX_TELEMETRY_ENABLED": "false",
-                    "REFLEX_REDIS_URL": "",
-                    "RX_AUTO_EXPORT_ON_START": "0",
-                    # `reflex run --backend-only` says so to its servers: no frontend is built.
-                    "__REFLEX_SKIP_COMPILE": "true",
-                    "TEST_PROBE": str(folder / "probe.jsonl"),
-                    "BRIDGEHEAD_SECRET": SECRET,
-                    "BRIDGEHEAD_DRAIN_SECONDS": str(DRAIN),
-                    **environment,
-                },
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -148,32 +148,6 @@ async def test_one_event_that_is_sent_for_two_tabs_has_a_note_of_each() -> None:
     assert processor.queued == [shared] * 3
 
 
-class _Store:
-    def __init__(self, session_key: str | None) -> None:
-        self.session_key = session_key
-
-
-def test_a_session_is_a_tabs_as_long_as_its_socket_and_until_the_next() -> None:
-    bodies: list[dict[str, Any]] = []
-    tell = handover.Handover(
-        None,
-        lambda: "n",
-        None,
-        tell_session=lambda t, session, cookie: bodies.append({"t": t, "session": session, "cookie": cookie}),
-    ).tell_session
-    for key in ("first", "second", None, "last"):
-        note = handover.Note(token="tab", sid="socket", changed_store=_Store(key))
-        handover.tabs.change(note.token, note.sid, note.changed_store)
-        tell(note)
-    assert [handover.still_holds(body) for body in bodies] == [False, False, False, True]
-    assert not handover.still_holds({**bodies[-1], "t": "another"})
-    handover.tabs.drop("socket", "tab")
-    # Whoever claims the token next has a socket of their own.
-    handover.tabs.change("tab", "another-socket", _Store("last"))
-    assert not handover.still_holds(bodies[-1])
-    handover.tabs.drop("another-socket", "tab")
-
-
 def test_a_page_is_kept_once_for_all_tabs_and_not_at_all_if_it_is_long() -> None:
     def kept(length: int, **changed: Any) -> Any:
         path = "/" + "x" * (length // 2 - 1)
@@ -186,6 +160,8 @@ def test_a_page_is_kept_once_for_all_tabs_and_not_at_all_if_it_is_long() -> None
     assert kept(2_000_000) is None
     assert kept(2_050, query={"x": "y"}) is None
     assert kept(100, query={"x": "y"})["query"] == {"x": "y"}
+    assert kept(100, query={"x": "y" * 2_000}) is None
+    assert kept(100, asPath=["x"]) is None
     assert virtual_socket._page.cache_info().currsize == before + 1
 
 

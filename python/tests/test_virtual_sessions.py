@@ -15,6 +15,7 @@ import pytest_asyncio
 
 from backend import until
 from bridgehead import session_frames as sf
+from bridgehead.annotation import token_hash
 from bridgehead.background import stop_background
 from bridgehead.frames import Frame, FrameDecoder, FrameType
 from bridgehead.virtual_sessions import VirtualSessions
@@ -271,6 +272,13 @@ async def test_a_client_that_leaves_before_its_attach_begins(link: Connection) -
     client.put(sf.Attach(client.session, client.target, client.headers, "203.0.113.9"))
     assert isinstance(await client.attached(), sf.Attached)
     await client.detach()
+
+
+async def test_a_client_that_leaves_before_it_has_said_anything_has_no_receipt(link: Connection) -> None:
+    client = VirtualClient(link)
+    await client.attach()
+    assert await client.detach("closed") == sf.Detached("closed")
+    assert client.of(sf.Received) == []
 
 
 async def test_a_newcomer_that_leaves_lets_the_former_session_end_all_the_same(link: Connection) -> None:
@@ -764,6 +772,23 @@ async def test_a_session_whose_link_is_lost_as_it_ends_cannot_be_taken_up(runnin
     assert await client.attach(await running.link(before), resume=True) == sf.AttachRefused(
         "unknown", "this worker has no such session"
     )
+
+
+async def test_a_sidecar_that_takes_a_session_up_hears_whose_it_is_by_now(running: Desk) -> None:
+    link = await running.link()
+    client, other = await VirtualClient(link).open(), await VirtualClient(link).open()
+    before = len(running.sidecar.connections)
+    await client.run("log_in", session_key="a-new-session")
+    link.cut()
+    next_link = await running.link(before)
+    for each in (client, other):
+        assert isinstance(await each.attach(next_link, resume=True), sf.Attached)
+        assert await each.run("add") == "ended"
+    assert next_link.received(FrameType.SESSION) == [
+        {"t": token_hash(client.token), "session": client.session, "cookie": "a-new-session"}
+    ]
+    for each in (client, other):
+        await each.detach()
 
 
 async def test_a_client_that_leaves_as_its_lost_session_is_taken_up_ends_it(running: Desk) -> None:

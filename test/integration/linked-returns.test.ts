@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import type { Composed } from '../support/composed.ts';
 import { eventually } from '../support/eventually.ts';
-import { LinkWorker } from '../support/link-worker.ts';
+import { LinkWorker, type LinkWorkerSession } from '../support/link-worker.ts';
 import { cutOff, event, LinkedStage, NAMESPACE, numbers, SECRET, toasts, upTo } from '../support/linked-stage.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 
@@ -85,6 +85,29 @@ describe('a worker whose link comes back', () => {
     const last = await third.session();
     last.answer({ kind: 'attached', received: 1, sent });
     await eventually(() => last.packets).toMatchObject([{ kind: 'resync' }]);
+  });
+
+  it('may have run what it had not received, where it was asked before and its answer was lost', async () => {
+    const clock = new ManualClock();
+    const sidecar = await stage.sidecar({}, { clock });
+    const worker = await stage.worker(sidecar, 'one');
+    const client = await stage.enter(sidecar);
+    worker.receives = false;
+    client.send(event(0));
+    await eventually(() => numbers(worker.sessions[0] as LinkWorkerSession)).toEqual([0]);
+    // Its stream ended in order, so that this has not run until then.
+    await lose(sidecar, worker);
+    const again = await relink(sidecar);
+    await again.session();
+    await lose(sidecar, again);
+    const other = await stage.worker(sidecar, 'other');
+    await eventually(() => {
+      clock.advance(100);
+      return other.open;
+    }).toBe(1);
+    client.send(event(1));
+    await eventually(() => numbers(other.sessions[0] as LinkWorkerSession)).toEqual([1]);
+    expect(toasts(client)).toHaveLength(1);
   });
 
   it('connects a client anew where the acknowledgement of its CONNECT was lost with the link', async () => {

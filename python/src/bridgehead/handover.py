@@ -12,8 +12,7 @@ import contextvars
 import copy
 import logging
 import time
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal, Protocol
@@ -78,10 +77,6 @@ _current: contextvars.ContextVar[Note | None] = contextvars.ContextVar("bridgehe
 
 tabs = TabSessions()
 
-_MAX_TOLD = 10_000
-# The token and the socket of the tabs that sidecars were told of, by the token's hash.
-_told: OrderedDict[str, tuple[str, str]] = OrderedDict()
-
 
 def current_note() -> Note:
     """The note of the event that this task handles; an empty one outside of events.
@@ -105,12 +100,6 @@ def note_of(event: object) -> Note:
 def changed_session(note: Note) -> tuple[bool, str | None]:
     """Whether a handler gave the tab another session than its socket's cookie names, and its key (None: none)."""
     return tabs.find(note.token, note.sid)
-
-
-def still_holds(told: Mapping[str, Any]) -> bool:
-    """Whether the tab that a SESSION tells of has its socket still, and that session."""
-    tab = _told.get(told["t"])
-    return tab is not None and tabs.find(*tab) == (True, told["cookie"])
 
 
 def session_touched(store: SessionStore) -> None:
@@ -308,12 +297,7 @@ class Handover:
         if note.told != told:
             note.told = told
             session = note.work.socket.session_id if note.work is not None else None
-            tab = token_hash(note.token)
-            _told[tab] = note.token, note.sid
-            _told.move_to_end(tab)
-            if len(_told) > _MAX_TOLD:
-                _told.popitem(last=False)
-            self._tell(tab, session, *told)
+            self._tell(token_hash(note.token), session, *told)
 
     def _ignored(self, reason: Reason) -> None:
         counters.add(f"annotation.{reason}")

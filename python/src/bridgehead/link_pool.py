@@ -6,11 +6,10 @@ import asyncio
 import logging
 import random
 import secrets
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
-from bridgehead import counters, handover, link_address
+from bridgehead import counters, link_address
 from bridgehead.clock import Clock, SystemClock
 from bridgehead.frames import FrameType
 from bridgehead.link import Link, LinkDuplicate, LinkError, LinkLost, Worker
@@ -26,10 +25,6 @@ RESOLVE_SECONDS = 10.0
 STEADY_SECONDS = 5.0
 # What was sent so long before a link's end may not have arrived: a silent one is noticed after three heartbeats.
 UNSURE_SECONDS = 200.0
-# So long, and so many of them, a tab's new session is told to links that open: a silent link's end is noticed after
-# 5.1 s, and dialing again may take as long.
-REPEAT_SECONDS = 15.0
-MAX_REPEATED = 1_000
 
 Resolve = Callable[[LinkUrl], Awaitable[list[LinkUrl]]]
 
@@ -47,7 +42,6 @@ class LinkPool:
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
         resolve: Resolve = link_address.resolve,
         on_missed: Callable[[Link], None] = lambda link: None,
-        still_holds: Callable[[Mapping[str, Any]], bool] = handover.still_holds,
     ) -> None:
         self._urls = tuple(urls)
         self._worker = worker
@@ -56,8 +50,6 @@ class LinkPool:
         self._random_bytes = random_bytes
         self._resolve = resolve
         self._on_missed = on_missed
-        self._still_holds = still_holds
-        self._told_sessions: deque[tuple[float, Mapping[str, Any]]] = deque(maxlen=MAX_REPEATED)
         self._unheard: set[LinkUrl] = set()
         self._last_must_hear = float("-inf")
         self._addresses: dict[LinkUrl, set[LinkUrl]] = {url: set() for url in self._urls}
@@ -83,26 +75,9 @@ class LinkPool:
             self._unheard |= self._dialing.keys() - self._open.keys()
 
     def tell_session(self, body: Mapping[str, Any]) -> None:
-        """Tell every sidecar of a tab's new session, one without a link as soon as it has one again.
-
-        Called in the event loop's thread.
-        """
-        self._forget_old_sessions()
-        self._told_sessions.append((self._clock.monotonic(), body))
+        """Tell every sidecar that has a link of a tab's new session. Called in the event loop's thread."""
         for link in tuple(self._open.values()):
             link.tell_session(body)
-
-    def _repeat_sessions(self, link: Link) -> None:
-        """Told twice it changes nothing, but a tab that has left, or has another session by now, must not get it."""
-        self._forget_old_sessions()
-        for _, body in self._told_sessions:
-            if self._still_holds(body):
-                link.tell_session(body)
-
-    def _forget_old_sessions(self) -> None:
-        oldest = self._clock.monotonic() - REPEAT_SECONDS
-        while self._told_sessions and self._told_sessions[0][0] < oldest:
-            self._told_sessions.popleft()
 
     async def run(self) -> None:
         """Dial until cancelled; then every link says that it leaves."""
@@ -148,7 +123,6 @@ class LinkPool:
             self._said.clear()
             counters.add("link.connected")
             logger.info("linked with the sidecar of %r at %s", link.name, address)
-            self._repeat_sessions(link)
             if address in self._unheard:
                 self._unheard.discard(address)
                 self._on_missed(link)

@@ -13,7 +13,8 @@ from functools import partial
 from itertools import batched
 from typing import Any, cast
 
-from bridgehead import attaching, counters, ending, session_frames, work
+from bridgehead import attaching, counters, ending, handover, session_frames, work
+from bridgehead.annotation import token_hash
 from bridgehead.clock import Clock, SystemClock
 from bridgehead.feeding import feed
 from bridgehead.frames import Frame, FrameError, FrameType
@@ -111,7 +112,9 @@ class VirtualSessions:
         if not fed:
             return
         for socket, received in fed.items():
-            link.write(session_frames.encode(socket.channel, Received(received)))
+            # A client may leave before it has said anything.
+            if received:
+                link.write(session_frames.encode(socket.channel, Received(received)))
         await link.handed_over()
         for socket, received in fed.items():
             self._acknowledged(socket, received)
@@ -209,6 +212,7 @@ class VirtualSessions:
             counters.add(f"attach.{answer.error}")
         if link not in self._links:
             if socket is not None:
+                socket.link = None
                 await self.end(socket, "lost")
             return
         if socket is not None:
@@ -224,10 +228,21 @@ class VirtualSessions:
             counters.add("attach.unknown")
             return
         channels.sockets[channel] = socket
+        self._tell_session(link, socket)
         socket.tell_rest()
         socket.pump()
         # By the time that the kernel has the answer, more may have come.
         self.run(self._resumed(link, socket, socket.received))
+
+    def _tell_session(self, link: Link, socket: VirtualSocket) -> None:
+        """Its sidecar has not heard what a handler made of the tab's session while there was no link."""
+        sid = self.sid_of(socket)
+        token = None if sid is None else self.tokens.token_of(sid)
+        if sid is None or token is None:
+            return
+        changed, cookie = handover.tabs.find(token, sid)
+        if changed:
+            link.tell_session({"t": token_hash(token), "session": socket.session_id, "cookie": cookie})
 
     async def _resumed(self, link: Link, socket: VirtualSocket, received: int) -> None:
         await link.handed_over()

@@ -6,6 +6,7 @@ It stands in `sio.eio.sockets` and does what engineio asks of a socket. Idle it 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import deque
 from functools import lru_cache
 from typing import Any, Protocol
@@ -333,8 +334,8 @@ class VirtualSocket:
         """The sidecar has asked the client, or cannot any more."""
         if self.probe is not None and not self.probe.done():
             self.probe.set_result(answer)
-            if answer.alive:
-                # Here, since the newcomer may have left meanwhile.
+            # Here, since the newcomer may have left meanwhile. Where it did not wait any longer, it is to have it.
+            if answer.alive and not self.closing:
                 self.echo = None
 
     def background_started(self, event: Any, future: Any) -> None:
@@ -399,7 +400,10 @@ def _page(pathname: str, as_path: str) -> dict[str, Any]:
 
 def _kept_page(page: dict[str, Any]) -> dict[str, Any] | None:
     """One for all tabs that show the same page, since pages are read, never written; None for one that is too long."""
-    path = page.get("asPath")
-    if len(page["pathname"]) + (len(path) if isinstance(path, str) else 0) > _MAX_PAGE:
+    path, query = page.get("asPath", ""), page.get("query")
+    if (
+        not isinstance(path, str)
+        or len(page["pathname"]) + len(path) + (len(json.dumps(query)) if query else 0) > _MAX_PAGE
+    ):
         return None
-    return _page(page["pathname"], path) if isinstance(path, str) and page.get("query") == {} else page
+    return _page(page["pathname"], path) if "asPath" in page and query == {} else page

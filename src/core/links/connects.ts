@@ -33,6 +33,11 @@ export class Connects {
     return !this.#answered || this.#expected.has(this.#namespace);
   }
 
+  /** Another namespace's CONNECT has not been answered. */
+  get awaited(): boolean {
+    return [...this.#others.values()].some(({ answered }) => !answered);
+  }
+
   /** Whether the client's last CONNECT had the event in it that loads its page. */
   get loads(): boolean {
     return this.#loads;

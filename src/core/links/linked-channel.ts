@@ -91,10 +91,10 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
   #reconnects = false;
   readonly #restores = new Restores();
   /**
-   * While `returning`: when the link was lost, and whether what was not received has certainly not run. `blind`: the next link was lost as well, so
-   * that nobody can tell which messages were.
+   * While `returning`: when the link was lost, and whether what was not received had certainly not run by then. `asked`: the worker may have taken
+   * the session back, and gone on with it. `blind`: it was asked before over another link, whose answer was lost with it.
    */
-  #lost: { readonly certain: boolean; readonly at: number; blind: boolean } | undefined;
+  #lost: { readonly certain: boolean; readonly at: number; asked: boolean; blind: boolean } | undefined;
   /** When something last passed, either way. */
   #passed = -Infinity;
   /** Made when something is first to be started; `gone`: the client is. */
@@ -279,7 +279,7 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
     if (session === undefined || isAway) {
       // Where the worker is asked to take the session back, it must not keep it.
       session?.detach(how);
-      this.#leave('gone', this.#lost?.certain ?? false);
+      this.#leave('gone', isCertain(this.#lost));
       return this.#leftovers;
     }
     this.#state = 'closing';
@@ -313,7 +313,7 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
     if (this.#state === 'closing') return answer.kind === 'attached' ? undefined : this.#leave('done', true);
     if (answer.kind === 'attached') return this.#attached(answer);
     const berth = this.#attachment?.berth;
-    if (this.#state === 'returning') return this.#notReturned();
+    if (this.#state === 'returning') return this.#notReturned(answer.kind === 'refused' && answer.code === 'unknown');
     this.#dropAttachment();
     // The tab has come back over another sidecar, and lives there.
     if (answer.kind === 'refused' && answer.code === 'taken') return this.#end('lost');
@@ -442,6 +442,10 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
   #attach(berth: Berth, slot: Slot): void {
     const before = this.#state === 'returning' ? this.#attachment : undefined;
     if (before === undefined) this.#state = 'attaching';
+    else if (this.#lost !== undefined) {
+      this.#lost.blind = this.#lost.asked;
+      this.#lost.asked = true;
+    }
     this.#attachSlot = slot;
     const attachment = new Attachment(berth, this, before);
     this.#attachment = attachment;
@@ -491,8 +495,8 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
 
   /** The worker kept the session while its link was away. */
   #returned({ received, open }: AttachAnswer & { kind: 'attached' }, missed: boolean): void {
-    // Nobody says again that the client's namespace is connected: another attach does.
-    if (missed && this.#connects.pending) return this.#crashed(false);
+    // Nobody says again that a namespace of the client's is connected: another attach does.
+    if (missed && (this.#connects.pending || this.#connects.awaited)) return this.#crashed(false);
     this.#restores.resumed(received, open);
     if (missed) this.#restores.lacks();
     // The worker tells anew what runs.
@@ -573,26 +577,26 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
     this.#rest();
     this.#state = 'returning';
     if (!isHeld) return this.#crashed(certain);
-    this.#lost = { certain, at: this.#parts.clock.monotonic(), blind: false };
+    this.#lost = { certain, at: this.#parts.clock.monotonic(), asked: false, blind: false };
     this.#awaitReturn(attachment.berth, this.#lost);
     // What already waits must not wait for ever.
     this.#sink.drained();
   }
 
-  #awaitReturn(berth: Berth, { certain, at }: { certain: boolean; at: number }): void {
+  #awaitReturn(berth: Berth, lost: { certain: boolean; at: number; asked: boolean }): void {
     const { clock, wait } = this.#parts;
+    const { at } = lost;
     const passed = clock.monotonic() - at;
     const times = { soon: Math.max(0, RETURN - passed), late: Math.max(0, Math.min(KEPT, wait) - passed) };
-    this.#search.returnOf(berth.instance, times, () => this.#crashed(certain));
+    this.#search.returnOf(berth.instance, times, () => this.#crashed(isCertain(lost)));
   }
 
-  /** The worker could not be asked, or has the session no more: nobody knows more of it than before. */
-  #notReturned(): void {
-    const lost = this.#lost ?? { certain: false, at: -Infinity, blind: true };
-    lost.blind = true;
+  /** The worker could not be asked, or (`isUnknown`) says that it has the session no more, and so did not go on with it. */
+  #notReturned(isUnknown: boolean): void {
+    const lost = this.#lost ?? { certain: false, at: -Infinity, asked: true, blind: true };
     const berth = this.#attachment?.berth;
     this.#releaseAttach();
-    if (berth === undefined || berth.linked) this.#crashed(lost.certain);
+    if (berth === undefined || berth.linked) this.#crashed(isUnknown && lost.certain && !lost.blind);
     // The next link was cut as well.
     else this.#awaitReturn(berth, lost);
   }
@@ -753,6 +757,11 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
     this.#attachSlot = undefined;
     slot?.release();
   }
+}
+
+/** Whether what a worker had not received has certainly not run. */
+function isCertain(lost: { readonly certain: boolean; readonly asked: boolean } | undefined): boolean {
+  return lost?.certain === true && !lost.asked;
 }
 
 /** Whether a worker runs something for it, in whatever namespace. */

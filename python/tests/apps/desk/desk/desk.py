@@ -2,11 +2,12 @@ import asyncio
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import reflex as rx
 import socketio
 
-from bridgehead import counters
+from bridgehead import counters, handover
 
 
 def write(kind: str, **facts) -> None:
@@ -44,6 +45,13 @@ class DeskState(rx.State):
             token=self.router_data.get("token"),
             counters=counters.snapshot(),
         )
+
+    @rx.event
+    def log_in(self, session_key: str):
+        """As Django's login does, which this app is without."""
+        session = self.router.session
+        store = SimpleNamespace(session_key=session_key)
+        handover.tabs.change(session.client_token, session.session_id, store)
 
     @rx.event
     async def slow(self, label: str, seconds: float):
