@@ -982,7 +982,8 @@ def packet(n: int) -> Frame:
     return frame
 
 
-async def test_the_app_gets_no_packet_before_the_kernel_has_its_received() -> None:
+async def at_work() -> tuple[StubApp, StubLink, VirtualSessions]:
+    """The app works on a session's first packet, and the kernel takes nothing any more."""
     app, link = StubApp(), StubLink()
     sessions = VirtualSessions(app)
     sessions.opened(link)  # type: ignore[arg-type]
@@ -991,12 +992,18 @@ async def test_the_app_gets_no_packet_before_the_kernel_has_its_received() -> No
     link.takes.set()
     await sessions.on_frames(link, [packet(1)])  # type: ignore[arg-type]
     await until(lambda: app.got == [b"1"], "the first packet")
-    # The next ones come while the app is at work, and the kernel takes nothing.
     link.takes.clear()
+    return app, link, sessions
+
+
+async def test_the_app_gets_no_packet_before_the_kernel_has_its_received() -> None:
+    app, link, sessions = await at_work()
+    # The next ones come meanwhile.
     chunk = asyncio.create_task(sessions.on_frames(link, [packet(2), packet(3)]))  # type: ignore[arg-type]
     await settle(0.05)
     app.goes_on.set()
     await settle(0.05)
+    socket = sessions._links[link].sockets[1]  # type: ignore[index]
     assert socket.received == 3
     assert app.got == [b"1"]
     link.takes.set()
@@ -1016,15 +1023,8 @@ async def test_a_detach_comes_after_the_packets_before_it() -> None:
 
 
 async def test_what_a_lost_session_received_is_the_apps_once_the_next_link_has_said_so() -> None:
-    app, link, next_link = StubApp(), StubLink(), StubLink()
-    sessions = VirtualSessions(app)
-    sessions.opened(link)  # type: ignore[arg-type]
-    socket = stub_socket(sessions, link)
-    sessions._links[link].sockets[1] = socket  # type: ignore[index]
-    link.takes.set()
-    await sessions.on_frames(link, [packet(1)])  # type: ignore[arg-type]
-    await until(lambda: app.got == [b"1"], "the first packet")
-    link.takes.clear()
+    app, link, sessions = await at_work()
+    next_link = StubLink()
     chunk = asyncio.create_task(sessions.on_frames(link, [packet(2)]))  # type: ignore[arg-type]
     await settle(0.05)
     chunk.cancel()

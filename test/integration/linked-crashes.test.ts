@@ -1,8 +1,8 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import type { Composed } from '../support/composed.ts';
 import { eventually } from '../support/eventually.ts';
-import { LinkWorker, type LinkWorkerSession, type WorkerPacket } from '../support/link-worker.ts';
-import { cutOff, event, LinkedStage, NAMESPACE, numbers, SECRET, toasts } from '../support/linked-stage.ts';
+import type { LinkWorkerSession, WorkerPacket } from '../support/link-worker.ts';
+import { cutOff, event, LinkedStage, linkAs, NAMESPACE, numbers, toasts } from '../support/linked-stage.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 
 const stage = new LinkedStage();
@@ -175,10 +175,7 @@ describe('a worker that dies before it has brought a session back', () => {
     const [connect] = moved.packets;
     two.client.socket.resetAndDestroy();
     await unlinked(sidecar, 0);
-    const back = await LinkWorker.link(sidecar.running.addresses.link ?? '', SECRET, {
-      instance: 'two',
-      tokens: 'tokens-of-two',
-    });
+    const back = await linkAs(sidecar, 'two');
     back.onAttach = () => ({ kind: 'attached', received: connect?.n ?? 0, sent: moved.sent });
     const resumed = await back.session();
     await eventually(() => restored(resumed)).toMatchObject([{ kind: 'inject', ...WATCH }, { kind: 'resync' }]);

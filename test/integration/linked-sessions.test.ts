@@ -2,8 +2,8 @@ import { afterEach, describe, expect, it } from 'vitest';
 import type { Composed } from '../support/composed.ts';
 import type { EngineClient } from '../support/engine-client.ts';
 import { eventually } from '../support/eventually.ts';
-import { LinkWorker, type LinkWorkerSession } from '../support/link-worker.ts';
-import { cutOff, event, LinkedStage, NAMESPACE, numbers, SECRET, toasts, upTo } from '../support/linked-stage.ts';
+import type { LinkWorker, LinkWorkerSession } from '../support/link-worker.ts';
+import { cutOff, event, LinkedStage, linkAs, NAMESPACE, numbers, toasts, upTo } from '../support/linked-stage.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 
 const stage = new LinkedStage();
@@ -316,11 +316,7 @@ describe('a link that is lost while its worker lives', () => {
     await eventually(() => sidecar.running.operator.stats().links).toHaveLength(1);
     client.send(event(3));
     await eventually(() => sidecar.running.operator.sessions(1)[0]?.queued.upstream ?? 0).toBeGreaterThan(0);
-    const again = await LinkWorker.link(sidecar.running.addresses.link ?? '', SECRET, {
-      instance: 'one',
-      tokens: 'tokens-of-one',
-      capacity: 100_000,
-    });
+    const again = await linkAs(sidecar, 'one', { capacity: 100_000 });
     again.onAttach = () => ({ kind: 'attached', received: 3, sent: session.sent + 1 });
     const resumed = await again.session();
     expect(resumed.request).toMatchObject({ session: session.request.session, resume: true, seen: session.sent });
@@ -333,7 +329,13 @@ describe('a link that is lost while its worker lives', () => {
 });
 
 describe('a link that is lost again before its worker could be asked', () => {
-  const cutTwice = async (): Promise<{ sidecar: Composed; client: EngineClient; clock: ManualClock }> => {
+  // A reset: what the worker received, nobody knows. In order: it had not received it by then.
+  const reset = ({ client }: LinkWorker): unknown => client.socket.resetAndDestroy();
+  const inOrder = ({ client }: LinkWorker): unknown => client.end();
+
+  const cutTwice = async (
+    cut: (worker: LinkWorker) => unknown,
+  ): Promise<{ sidecar: Composed; client: EngineClient; clock: ManualClock }> => {
     const clock = new ManualClock();
     const sidecar = await stage.sidecar({}, { clock });
     const worker = await stage.worker(sidecar, 'one');
@@ -342,26 +344,19 @@ describe('a link that is lost again before its worker could be asked', () => {
     worker.receives = false;
     client.send(event(0));
     await eventually(() => numbers(session)).toEqual([0]);
-    // A reset: what the worker received, nobody knows.
-    worker.client.socket.resetAndDestroy();
+    cut(worker);
     await eventually(() => sidecar.running.operator.stats().links).toEqual([]);
-    const again = await LinkWorker.link(sidecar.running.addresses.link ?? '', SECRET, {
-      instance: 'one',
-      tokens: 'tokens-of-one',
-    });
+    const again = await linkAs(sidecar, 'one');
     again.onAttach = () => undefined;
     expect((await again.session()).request.resume).toBe(true);
-    again.client.socket.resetAndDestroy();
+    cut(again);
     await eventually(() => sidecar.running.operator.stats().links).toEqual([]);
     return { sidecar, client, clock };
   };
 
   it('is taken up again all the same', async () => {
-    const { sidecar, client } = await cutTwice();
-    const last = await LinkWorker.link(sidecar.running.addresses.link ?? '', SECRET, {
-      instance: 'one',
-      tokens: 'tokens-of-one',
-    });
+    const { sidecar, client } = await cutTwice(reset);
+    const last = await linkAs(sidecar, 'one');
     last.onAttach = () => ({ kind: 'attached', received: 2, sent: 1 });
     expect((await last.session()).request.resume).toBe(true);
     client.send(event(1));
@@ -369,8 +364,11 @@ describe('a link that is lost again before its worker could be asked', () => {
     expect(toasts(client)).toEqual([]);
   });
 
-  it('and stays away: what nobody knows of is told, and not run again', async () => {
-    const { sidecar, client, clock } = await cutTwice();
+  it.each([
+    ['by a reset', reset],
+    ['in order, though it may have gone on with the session meanwhile', inOrder],
+  ])('%s and stays away: what nobody knows of is told, and not run again', async (_, cut) => {
+    const { sidecar, client, clock } = await cutTwice(cut);
     const other = await stage.worker(sidecar, 'other');
     // Another worker is there, and the first had its moment.
     await eventually(() => {

@@ -2,7 +2,8 @@ import { afterEach, describe, expect, it } from 'vitest';
 import type { Change } from '../../src/protocol/change.ts';
 import { LinkFrame } from '../../src/protocol/link.ts';
 import { eventually } from '../support/eventually.ts';
-import { LIVE_HANDLER, LinkWorker, type LinkWorkerSession } from '../support/link-worker.ts';
+import { LIVE_HANDLER, type LinkWorker, type LinkWorkerSession } from '../support/link-worker.ts';
+import { linkAs } from '../support/linked-stage.ts';
 import { change, event, LiveStand, subscribe, type Tab } from '../support/live-stand.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 
@@ -11,6 +12,22 @@ afterEach(() => stand.end());
 
 const pks = (session: LinkWorkerSession): (number | string)[] =>
   session.live.flatMap(({ changes }) => changes.map(({ pk }) => pk));
+
+/** A session whose link was lost amid its live event `n`; the worker that has it again goes on with `open` of that. */
+async function resumedAmid(open: (n: number) => number[]) {
+  const clock = new ManualClock();
+  const sidecar = await stand.sidecar({ live: { coalesceMs: 0 } }, { clock });
+  const before = await stand.worker(sidecar, 'one');
+  const { there } = await stand.subscribed(sidecar, [before]);
+  before.finishes = false;
+  await sidecar.running.live.bus.publish([change(1)]);
+  await eventually(() => pks(there)).toEqual([1]);
+  const n = there.live[0]?.n ?? 0;
+  before.client.end();
+  const again = await linkAs(sidecar, 'one');
+  again.onAttach = () => ({ kind: 'attached', received: n, sent: there.sent, open: open(n) });
+  return { clock, sidecar, n, resumed: await again.session() };
+}
 
 describe('a change', () => {
   it('starts the handler of every session that subscribed to it, and of no other', async () => {
@@ -165,22 +182,7 @@ describe('subscriptions', () => {
   });
 
   it('outlive a lost link: what the worker goes on with is not begun again', async () => {
-    const clock = new ManualClock();
-    const sidecar = await stand.sidecar({ live: { coalesceMs: 0 } }, { clock });
-    const before = await stand.worker(sidecar, 'one');
-    const { there } = await stand.subscribed(sidecar, [before]);
-    before.finishes = false;
-    await sidecar.running.live.bus.publish([change(1)]);
-    await eventually(() => pks(there)).toEqual([1]);
-    const n = there.live[0]?.n ?? 0;
-    before.client.end();
-    const again = await LinkWorker.link(
-      sidecar.running.addresses.link ?? '',
-      'a secret of more than thirty-two bytes, for tests',
-      { instance: 'one', tokens: 'tokens-of-one' },
-    );
-    again.onAttach = () => ({ kind: 'attached', received: n, sent: there.sent, open: [n] });
-    const resumed = await again.session();
+    const { clock, sidecar, n, resumed } = await resumedAmid((number) => [number]);
     await sidecar.running.live.bus.publish([change(2)]);
     await eventually(() => sidecar.metrics.liveQueueBytes).toBeGreaterThan(0);
     expect(resumed.live).toEqual([]);
@@ -192,21 +194,7 @@ describe('subscriptions', () => {
   });
 
   it('read their lists anew where the end of an event was lost with the link: it may have failed', async () => {
-    const clock = new ManualClock();
-    const sidecar = await stand.sidecar({ live: { coalesceMs: 0 } }, { clock });
-    const before = await stand.worker(sidecar, 'one');
-    const { there } = await stand.subscribed(sidecar, [before]);
-    before.finishes = false;
-    await sidecar.running.live.bus.publish([change(1)]);
-    await eventually(() => pks(there)).toEqual([1]);
-    before.client.end();
-    const again = await LinkWorker.link(
-      sidecar.running.addresses.link ?? '',
-      'a secret of more than thirty-two bytes, for tests',
-      { instance: 'one', tokens: 'tokens-of-one' },
-    );
-    again.onAttach = () => ({ kind: 'attached', received: there.live[0]?.n ?? 0, sent: there.sent });
-    const resumed = await again.session();
+    const { clock, resumed } = await resumedAmid(() => []);
     await eventually(() => {
       clock.advance(50);
       return resumed.live;

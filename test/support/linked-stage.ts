@@ -29,11 +29,7 @@ export class LinkedStage {
     instance: string,
     changes: Readonly<Record<string, unknown>> = {},
   ): Promise<LinkWorker> {
-    const worker = await LinkWorker.link(sidecar.running.addresses.link ?? '', SECRET, {
-      instance,
-      tokens: `tokens-of-${instance}`,
-      ...changes,
-    });
+    const worker = await linkAs(sidecar, instance, changes);
     await eventually(() => sidecar.running.operator.stats().links.map((known) => known.instance)).toContain(instance);
     return worker;
   }
@@ -51,6 +47,19 @@ export class LinkedStage {
     await client.connect();
     return client;
   }
+}
+
+/** The worker of this name links, for the first time or once more; the sidecar may have yet to see to it. */
+export function linkAs(
+  sidecar: Composed,
+  instance: string,
+  changes: Readonly<Record<string, unknown>> = {},
+): Promise<LinkWorker> {
+  return LinkWorker.link(sidecar.running.addresses.link ?? '', SECRET, {
+    instance,
+    tokens: `tokens-of-${instance}`,
+    ...changes,
+  });
 }
 
 export function event(n: number, name = 'root.note.save'): string {

@@ -5,9 +5,8 @@ import type { Subscription } from '../../src/protocol/link-live.ts';
 import { startComposed, type Composed } from './composed.ts';
 import { EngineClient } from './engine-client.ts';
 import { eventually } from './eventually.ts';
-import { LinkWorker, type LinkWorkerSession } from './link-worker.ts';
-
-const SECRET = 'a secret of more than thirty-two bytes, for tests';
+import type { LinkWorker, LinkWorkerSession } from './link-worker.ts';
+import { linkAs, SECRET } from './linked-stage.ts';
 
 let ids = 0;
 
@@ -38,11 +37,7 @@ export class LiveStand {
     instance: string,
     changes: Readonly<Record<string, unknown>> = {},
   ): Promise<LinkWorker> {
-    const worker = await LinkWorker.link(sidecar.running.addresses.link ?? '', SECRET, {
-      instance,
-      tokens: `tokens-of-${instance}`,
-      ...changes,
-    });
+    const worker = await linkAs(sidecar, instance, changes);
     await eventually(() => sidecar.running.operator.stats().links.map((known) => known.instance)).toContain(instance);
     return worker;
   }

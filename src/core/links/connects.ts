@@ -33,9 +33,9 @@ export class Connects {
     return !this.#answered || this.#expected.has(this.#namespace);
   }
 
-  /** Another namespace's CONNECT has not been answered. */
-  get awaited(): boolean {
-    return [...this.#others.values()].some(({ answered }) => !answered);
+  /** Some namespace's CONNECT has not been answered, Reflex's or another one's. */
+  get unanswered(): boolean {
+    return this.pending || [...this.#others.values()].some(({ answered }) => !answered);
   }
 
   /** Whether the client's last CONNECT had the event in it that loads its page. */

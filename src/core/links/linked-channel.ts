@@ -496,7 +496,7 @@ export class LinkedChannel implements SessionChannel, AttachmentEvents, Injectio
   /** The worker kept the session while its link was away. */
   #returned({ received, open }: AttachAnswer & { kind: 'attached' }, missed: boolean): void {
     // Nobody says again that a namespace of the client's is connected: another attach does.
-    if (missed && (this.#connects.pending || this.#connects.awaited)) return this.#crashed(false);
+    if (missed && this.#connects.unanswered) return this.#crashed(false);
     this.#restores.resumed(received, open);
     if (missed) this.#restores.lacks();
     // The worker tells anew what runs.
